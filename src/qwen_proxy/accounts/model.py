@@ -1,0 +1,60 @@
+"""Accounts, credentials and what becomes of a try."""
+
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from qwen_proxy.ground.secret import Secret
+
+DIRECT: Final = ""  # the exit of an account without a proxy
+
+
+class Feature(StrEnum):
+    """What an upstream meters apart (upstream protocol §4.7); search counts as CHAT."""
+
+    CHAT = "chat"
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """A login. `id` is the email, lower-case. `exit` is a proxy URL, or DIRECT."""
+
+    id: str
+    email: str
+    password: Secret | None = None
+    exit: str = DIRECT
+    cookies: Secret | None = None  # as the owner copied them from a browser; sent unchanged but for `token=`
+
+
+class Credential(Struct, frozen=True, kw_only=True):
+    """What proves an account now. `expires_at` is the token's own claim (§1.4), None when it makes none."""
+
+    account_id: str
+    token: Secret
+    exit: str = DIRECT
+    cookies: Secret | None = None
+    expires_at: float | None = None
+
+
+class OutcomeKind(StrEnum):
+    """How a lease ended, as far as the account, its exit and the upstream are concerned."""
+
+    SUCCEEDED = "succeeded"
+    CANCELLED = "cancelled"  # the client left, or we shut down: counts against nobody
+    CLIENT_FAULT = "client_fault"
+    CREDENTIAL_REJECTED = "credential_rejected"
+    OUT_OF_QUOTA = "out_of_quota"
+    CHALLENGED = "challenged"
+    EXIT_UNREACHABLE = "exit_unreachable"
+    UPSTREAM_FAILED = "upstream_failed"
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """`rest_seconds` is the upstream's own word on how long to wait, None when it gave none."""
+
+    kind: OutcomeKind
+    feature: Feature = Feature.CHAT
+    rest_seconds: float | None = None
+    detail: str = ""  # a short fact for the operator, such as an error's sentence; never content

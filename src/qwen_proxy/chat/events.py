@@ -1,0 +1,130 @@
+"""What a reply is made of, in our own words. One is made per token: plain frozen Structs.
+
+Legal order (chat/grammar.py checks it): ReplyStart, then parts, at most one Usage, exactly one Finish, nothing after.
+One part is open at a time; the next kind of event, or a new ToolCallStart, closes it.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class ReplyStart(Struct, frozen=True, tag="reply_start"):
+    """Opens every reply. `reply_id` is the upstream's own, empty where it has none."""
+
+    reply_id: str = ""
+
+
+class ReasoningDelta(Struct, frozen=True, tag="reasoning"):
+    text: str
+
+
+class TextDelta(Struct, frozen=True, tag="text"):
+    text: str
+
+
+class ToolCallStart(Struct, frozen=True, tag="tool_call"):
+    call_id: str
+    name: str
+
+
+class ToolArgumentsDelta(Struct, frozen=True, tag="tool_arguments"):
+    """A piece of the open call's arguments: what was sent so far is a prefix of the final, valid JSON."""
+
+    text: str
+
+
+class MediaKind(StrEnum):
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+class MediaOutput(Struct, frozen=True, tag="media"):
+    """A finished picture or clip; `url` is https on one of the upstream's own media hosts."""
+
+    kind: MediaKind
+    url: str
+
+
+class Source(Struct, frozen=True):
+    """A search result. Only `url` is always there."""
+
+    url: str
+    title: str = ""
+    snippet: str = ""
+    site: str = ""
+    date: str = ""
+
+
+class SourcesFound(Struct, frozen=True, tag="sources"):
+    """New search results, in first-seen order; a later event adds to the earlier ones."""
+
+    sources: tuple[Source, ...]
+
+
+class UsageOrigin(StrEnum):
+    UPSTREAM = "upstream"
+    COUNTED = "counted"  # with Qwen's tokenizer, here
+
+
+class Usage(Struct, frozen=True, kw_only=True, tag="usage"):
+    """Tokens of the whole reply. `completion_tokens` includes `reasoning_tokens`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    origin: UsageOrigin = UsageOrigin.UPSTREAM
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+class Finish(Struct, frozen=True, tag="finish"):
+    """`stop_sequence` is the one that ended the reply, if one did."""
+
+    reason: FinishReason
+    stop_sequence: str | None = None
+
+
+ChatEvent = (
+    ReplyStart
+    | ReasoningDelta
+    | TextDelta
+    | ToolCallStart
+    | ToolArgumentsDelta
+    | MediaOutput
+    | SourcesFound
+    | Usage
+    | Finish
+)
+
+Batch = list[ChatEvent]  # what one read of the upstream held; may be empty
+
+CONTENT = (ReasoningDelta, TextDelta, ToolCallStart, MediaOutput)  # what commits a reply when it is sent
+
+
+def has_content(batch: Batch) -> bool:
+    return any(isinstance(event, CONTENT) for event in batch)
+
+
+def merged(events: Batch) -> Batch:
+    """The same reply with neighbouring deltas of one kind joined: two splits of one reply merge to equals."""
+    result: Batch = []
+    for event in events:
+        last = result[-1] if result else None
+        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
+            result[-1] = TextDelta(last.text + event.text)
+        elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
+            result[-1] = ReasoningDelta(last.text + event.text)
+        elif isinstance(event, ToolArgumentsDelta) and isinstance(last, ToolArgumentsDelta):
+            result[-1] = ToolArgumentsDelta(last.text + event.text)
+        elif isinstance(event, SourcesFound) and isinstance(last, SourcesFound):
+            result[-1] = SourcesFound(last.sources + event.sources)
+        else:
+            result.append(event)
+    return result

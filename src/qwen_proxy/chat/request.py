@@ -1,0 +1,130 @@
+"""A chat request in our own words."""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from msgspec import Struct
+
+from qwen_proxy.chat.models import ModelName
+
+
+class Role(StrEnum):
+    """Who speaks. OpenAI's `developer` is SYSTEM; a tool's result is a part of a USER message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class TextPart(Struct, frozen=True, tag="text"):
+    text: str
+
+
+class ImagePart(Struct, frozen=True, tag="image"):
+    """`url` is http(s) or a data URI."""
+
+    url: str
+
+
+class FilePart(Struct, frozen=True, tag="file"):
+    """A document, audio or video. `url` is http(s) or a data URI; `kind` is `document`, `audio` or `video`."""
+
+    kind: str
+    url: str
+    name: str = ""
+
+
+class ReasoningPart(Struct, frozen=True, tag="reasoning"):
+    """What an assistant thought in an earlier turn."""
+
+    text: str
+    signature: str | None = None
+
+
+class ToolCallPart(Struct, frozen=True, tag="tool_call"):
+    """`arguments` is the JSON text as it stands in the history."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+class ToolResultPart(Struct, frozen=True, tag="tool_result"):
+    call_id: str
+    parts: tuple[TextPart | ImagePart, ...]
+    is_error: bool = False
+
+
+Part = TextPart | ImagePart | FilePart | ReasoningPart | ToolCallPart | ToolResultPart
+
+
+class Message(Struct, frozen=True):
+    role: Role
+    parts: tuple[Part, ...]
+
+
+def text_of(message: Message) -> str:
+    """The text parts of a message, one after the other with a line feed between."""
+    return "\n".join(part.text for part in message.parts if isinstance(part, TextPart))
+
+
+class Tool(Struct, frozen=True):
+    """`parameters` is a JSON Schema as the client sent it: hostile input."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None  # JSON enters here
+    strict: bool = False
+
+
+class ToolChoiceKind(StrEnum):
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+class ToolChoice(Struct, frozen=True):
+    """`names` limits the choice to those tools; with REQUIRED and one name it is a named function."""
+
+    kind: ToolChoiceKind = ToolChoiceKind.AUTO
+    names: tuple[str, ...] = ()
+
+
+AUTO: Final = ToolChoice()
+
+
+class Sampling(Struct, frozen=True, kw_only=True):
+    """None is: the client did not say. `stop` and `max_tokens` are enforced here where the upstream does not."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+
+class Reasoning(Struct, frozen=True, kw_only=True):
+    """What the client wants of thinking. `enabled` None leaves it to the model name; a budget is in tokens."""
+
+    enabled: bool | None = None
+    budget_tokens: int | None = None
+
+
+class ChatRequest(Struct, frozen=True, kw_only=True):
+    """The question. How the reply is wanted (streamed or not) is not a part of it."""
+
+    model: ModelName
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = AUTO
+    parallel_tool_calls: bool = True
+    sampling: Sampling = Sampling()
+    reasoning: Reasoning = Reasoning()
+
+    @property
+    def thinking(self) -> bool:
+        """Whether to think: what the client said, else what the model name says."""
+        wish = self.reasoning.enabled
+        return self.model.variant.thinking if wish is None else wish

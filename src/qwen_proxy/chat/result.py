@@ -1,0 +1,124 @@
+"""A whole reply, folded from its events: what a caller who does not stream gets."""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from msgspec import Struct
+
+from qwen_proxy.chat.events import (
+    ChatEvent,
+    Finish,
+    MediaOutput,
+    ReasoningDelta,
+    ReplyStart,
+    Source,
+    SourcesFound,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
+    Usage,
+)
+
+
+class Reasoned(Struct, frozen=True):
+    text: str
+
+
+class Said(Struct, frozen=True):
+    text: str
+
+
+class Called(Struct, frozen=True):
+    call_id: str
+    name: str
+    arguments: str
+
+
+ResultPart = Reasoned | Said | Called | MediaOutput
+
+
+class ChatResult(Struct, frozen=True, kw_only=True):
+    """`parts` keeps the order in which they came; neighbouring deltas of one kind are one part."""
+
+    parts: tuple[ResultPart, ...]
+    sources: tuple[Source, ...]
+    usage: Usage | None
+    finish: Finish
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Said))
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Reasoned))
+
+
+class Folder:
+    """Takes a reply's events as they come; `result()` once it is over."""
+
+    def __init__(self) -> None:
+        self._parts: list[ResultPart] = []
+        self._open: Reasoned | Said | Called | None = None
+        self._pieces: list[str] = []
+        self._sources: list[Source] = []
+        self._usage: Usage | None = None
+        self._finish: Finish | None = None
+
+    def feed(self, events: Iterable[ChatEvent]) -> None:
+        for event in events:
+            self._one(event)
+
+    def result(self) -> ChatResult:
+        """Raises ValueError while the reply has no Finish."""
+        self._close()
+        if self._finish is None:
+            raise ValueError("the reply has no Finish")
+        return ChatResult(
+            parts=tuple(self._parts), sources=tuple(self._sources), usage=self._usage, finish=self._finish
+        )
+
+    def _one(self, event: ChatEvent) -> None:
+        match event:
+            case TextDelta(text):
+                self._append(Said(""), text)
+            case ReasoningDelta(text):
+                self._append(Reasoned(""), text)
+            case ToolArgumentsDelta(text):
+                self._pieces.append(text)
+            case ToolCallStart(call_id, name):
+                self._close()
+                self._open = Called(call_id, name, "")
+            case MediaOutput():
+                self._close()
+                self._parts.append(event)
+            case SourcesFound(sources):
+                self._sources += sources
+            case Usage():
+                self._usage = event
+            case Finish():
+                self._finish = event
+            case ReplyStart():
+                pass
+            case _:
+                assert_never(event)
+
+    def _append(self, kind: Said | Reasoned, text: str) -> None:
+        if type(self._open) is not type(kind):
+            self._close()
+            self._open = kind
+        self._pieces.append(text)
+
+    def _close(self) -> None:
+        text = "".join(self._pieces)
+        match self._open:
+            case Said():
+                self._parts.append(Said(text))
+            case Reasoned():
+                self._parts.append(Reasoned(text))
+            case Called(call_id, name):
+                self._parts.append(Called(call_id, name, text))
+            case None:
+                pass
+        self._open = None
+        self._pieces.clear()

@@ -1,0 +1,1 @@
+"""What happens to a request between a client protocol and an upstream."""

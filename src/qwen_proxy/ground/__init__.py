@@ -1,0 +1,1 @@
+"""What every row stands on: errors, secrets and server-sent events. Pure."""

@@ -1,0 +1,253 @@
+"""Every error this program tells someone about: one shallow tree.
+
+A class exists because someone treats it differently: the attempt loop (by `blame`), a client protocol (its
+status and type), or the account pool. An error carries facts; `str(error)` is the one sentence made of them, fit to
+be shown to a client: it never holds a secret or upstream content.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import ClassVar, Literal
+
+
+class Blame(Enum):
+    """Whose fault a failure is, which decides whether another try can help."""
+
+    CLIENT = "client"  # no retry
+    ACCOUNT = "account"  # rest the account for that feature, take another
+    EXIT = "exit"  # suspect the address; accounts/health.py decides from who else was challenged
+    UPSTREAM = "upstream"  # back off, try again
+    OURS = "ours"  # a bug, or nothing left to try with
+
+
+class ProxyError(Exception):
+    """The root. `retry_after_seconds` is a fact learned from upstream or from our own clocks, never invented."""
+
+    blame: ClassVar[Blame] = Blame.OURS
+    retry_after_seconds: float | None = None
+
+
+# --- the client's ------------------------------------------------------------------------------------------
+
+
+class ClientError(ProxyError):
+    blame = Blame.CLIENT
+
+
+class InvalidRequest(ClientError):
+    """The request is malformed. `param` is the field's path as the client wrote it, such as `messages[0].role`."""
+
+    def __init__(self, problem: str, *, param: str | None = None) -> None:
+        super().__init__(problem)
+        self.param = param
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A field that is known and legal, and that this gateway can't honour for this model."""
+
+
+class Unauthenticated(ClientError):
+    def __init__(self) -> None:
+        super().__init__("no valid API key was given; send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'")
+
+
+class PermissionDenied(ClientError):
+    def __init__(self, needs: str) -> None:
+        super().__init__(f"this API key may not do that: it needs {needs}")
+
+
+class ModelNotFound(ClientError):
+    """`near` are the nearest known names, best first."""
+
+    def __init__(self, model: str, near: Sequence[str] = ()) -> None:
+        hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ";"
+        super().__init__(f"unknown model {model!r}{hint} GET /v1/models lists them")
+        self.model = model
+        self.near = tuple(near)
+
+
+class RouteNotFound(ClientError):
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(f"there is no {method} {path} here")
+
+
+class MethodNotAllowed(ClientError):
+    def __init__(self, method: str, path: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"{path} does not take {method}; it takes {', '.join(allowed)}")
+        self.allowed = tuple(allowed)
+
+
+class BodyTooLarge(ClientError):
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than this route takes ({limit_bytes} bytes)")
+        self.limit_bytes = limit_bytes
+
+
+class PromptTooLong(ClientError):
+    """The rendered prompt does not fit. `size` and `limit` are in `unit`."""
+
+    def __init__(self, size: int, limit: int, unit: Literal["bytes", "tokens"] = "tokens") -> None:
+        super().__init__(f"prompt is too long: {size} {unit} > {limit} maximum")
+        self.size = size
+        self.limit = limit
+
+
+class InputRefused(ClientError):
+    """The upstream refuses this very request (§4.7: `invalid_input`, validation); another try would too."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"the upstream refuses this request ({code})")
+        self.code = code
+
+
+class ContentRefused(InputRefused):
+    """The upstream's content inspection (§4.7: `data_inspection_failed`)."""
+
+
+# --- an account's ------------------------------------------------------------------------------------------
+
+
+class AccountError(ProxyError):
+    blame = Blame.ACCOUNT
+
+
+class CredentialRejected(AccountError):
+    """An effective 401 (§1.4): the token is not taken, whatever its own expiry says."""
+
+    def __init__(self) -> None:
+        super().__init__("the upstream rejects the account's token")
+
+
+class SignInReason(Enum):
+    WRONG_PASSWORD = "wrong_password"
+    NOT_REGISTERED = "not_registered"
+    NOT_ACTIVATED = "not_activated"
+    BANNED = "banned"
+    NO_PASSWORD = "no_password"
+    UNKNOWN = "unknown"
+
+
+class SignInRefused(AccountError):
+    """The upstream looked at the email and password and said no (§1.3); asking again changes nothing."""
+
+    def __init__(self, reason: SignInReason) -> None:
+        super().__init__(f"the upstream refuses to sign the account in ({reason.value})")
+        self.reason = reason
+
+
+class QuotaExhausted(AccountError):
+    """`RateLimited` or `quota_limit` (§4.7). `rest_seconds` is None when the upstream did not say how long."""
+
+    def __init__(self, rest_seconds: float | None = None) -> None:
+        super().__init__("the account's quota for this feature is used up")
+        self.rest_seconds = rest_seconds
+        self.retry_after_seconds = rest_seconds
+
+
+# --- an exit's ---------------------------------------------------------------------------------------------
+
+
+class ExitError(ProxyError):
+    blame = Blame.EXIT
+
+
+class UpstreamChallenged(ExitError):
+    """The site asks for a human (§4.7 c): a captcha as JSON, or a firewall's HTML page. Never to be solved."""
+
+    def __init__(self, form: Literal["json", "html"]) -> None:
+        super().__init__(
+            "the site asks for a verification by hand; the account's owner has to open it in a browser once"
+        )
+        self.form = form
+
+
+class ExitUnreachable(ExitError):
+    """The operator's proxy does not answer or refuses; nothing was sent directly instead."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the configured outbound proxy can't be used ({problem})")
+
+
+# --- the upstream's ----------------------------------------------------------------------------------------
+
+
+class UpstreamError(ProxyError):
+    blame = Blame.UPSTREAM
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No connection, a reset, or a 5xx. `problem` is a short fact such as `connection refused` or `HTTP 503`."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the upstream is unavailable ({problem})")
+        self.problem = problem
+
+
+class UpstreamOverloaded(UpstreamError):
+    def __init__(self) -> None:
+        super().__init__("the upstream says that it is overloaded")
+
+
+class UpstreamTimeout(UpstreamError):
+    def __init__(self, phase: Literal["connect", "headers", "idle", "total"], seconds: float) -> None:
+        super().__init__(f"the upstream did not answer in time ({phase}: {seconds:g} s)")
+        self.phase: Literal["connect", "headers", "idle", "total"] = phase
+
+
+class UpstreamProtocolError(UpstreamError):
+    """An answer of no known shape. `problem` names the shape, never the content."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the upstream's answer has an unknown shape ({problem})")
+        self.problem = problem
+
+
+class UpstreamFailed(UpstreamError):
+    """The upstream told of a failure of its own in an envelope or event. `code` is its word."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"the upstream reports a failure ({code})")
+        self.code = code
+
+
+class ReplyEmpty(UpstreamError):
+    """A reply that ended well and said nothing, or only thought (§4.7 d)."""
+
+    def __init__(self, kind: Literal["nothing", "thinking_only"]) -> None:
+        super().__init__("the upstream's reply was empty" + (" but for its thinking" if kind != "nothing" else ""))
+        self.kind = kind
+
+
+class ReplyCut(UpstreamError):
+    """The stream ended or was reset before its end mark (§4.4)."""
+
+    def __init__(self) -> None:
+        super().__init__("the upstream's reply broke off before its end")
+
+
+# --- ours --------------------------------------------------------------------------------------------------
+
+
+class NoAccountUsable(ProxyError):
+    """Nothing to lease. `why` is a whole clause for the operator and the client."""
+
+    def __init__(self, why: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AccountsOutOfQuota(NoAccountUsable):
+    """Every account is parked for this feature."""
+
+
+class AccountsChallenged(NoAccountUsable):
+    """Every account or its exit rests after a challenge."""
+
+
+class AccountsBusy(NoAccountUsable):
+    """Every usable account has as many generations as it may, and none ended before the deadline."""
+
+
+class ShuttingDown(ProxyError):
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down; send the request again")

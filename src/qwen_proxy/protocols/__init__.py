@@ -1,0 +1,1 @@
+"""What clients speak. Each file translates one protocol to and from `chat/`, and knows no other."""

@@ -1,0 +1,113 @@
+"""The client side: what every protocol of `protocols.PROTOCOLS` offers. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from msgspec import Struct
+
+from qwen_proxy.chat.events import Batch, Usage
+from qwen_proxy.chat.request import ChatRequest
+from qwen_proxy.chat.result import ChatResult
+from qwen_proxy.ground.errors import ProxyError
+
+
+class Incoming(Struct, frozen=True, kw_only=True):
+    """A client's request as it came. Header names are lower-case; `body` is whole."""
+
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ParseOptions(Struct, frozen=True, kw_only=True):
+    """What an operator decides about requests of every protocol.
+
+    strict: refuse fields that would be ignored. max_choices: the cap on `n`.
+    """
+
+    strict: bool = False
+    max_choices: int = 8
+
+
+class ReplyFacts(Struct, frozen=True, kw_only=True):
+    """What a reply needs besides its events. `reply_id` is bare: a protocol puts its own prefix before it.
+
+    created_at: Unix seconds. model: the name the reply carries.
+    prompt_tokens: counted here, None unless the protocol said `needs_prompt_tokens`.
+    """
+
+    reply_id: str
+    request_id: str
+    created_at: int
+    model: str
+    prompt_tokens: int | None = None
+
+
+class ErrorReply(Struct, frozen=True, kw_only=True):
+    """`headers` holds what the protocol itself wants besides Content-Type: application/json."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class EventEncoder(Protocol):
+    """Events of one choice to bytes, all of one batch in one piece; what is empty is not written."""
+
+    def start(self) -> bytes:
+        """What opens the choice; goes out with the first content."""
+        ...
+
+    def encode(self, batch: Batch) -> bytes: ...
+
+    def fail(self, error: ProxyError) -> bytes:
+        """Tell a failure in the middle of the stream. Nothing is written after it."""
+        ...
+
+
+class Call(Protocol):
+    """A parsed request, which knows how its reply is written.
+
+    request: `model.base` is still as the client spelt it; the gateway's catalogue resolves it.
+    choices: how many replies are wanted (OpenAI's `n`).
+    ignored_fields: what is without effect here; told in a header of the reply.
+    """
+
+    @property
+    def request(self) -> ChatRequest: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def choices(self) -> int: ...
+    @property
+    def ignored_fields(self) -> tuple[str, ...]: ...
+    @property
+    def needs_prompt_tokens(self) -> bool: ...
+
+    def encoder(self, facts: ReplyFacts, index: int) -> EventEncoder:
+        """For choice `index`, from 0."""
+        ...
+
+    def trailer(self, facts: ReplyFacts, usage: Usage) -> bytes:
+        """What ends a stream once every choice has had its Finish; `usage` is the sum over them."""
+        ...
+
+    def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
+        """The body of a reply that is not streamed: one result a choice."""
+        ...
+
+
+class ClientProtocol(Protocol):
+    """`heartbeat` keeps a silent stream alive, in the protocol's own way; empty where it knows none."""
+
+    stream_content_type: ClassVar[str]
+    heartbeat: ClassVar[bytes]
+
+    def parse(self, incoming: Incoming, options: ParseOptions) -> Call:
+        """Raises InvalidRequest, which names the field and what would be right."""
+        ...
+
+    def error(self, error: ProxyError, request_id: str) -> ErrorReply:
+        """Total: there is a reply for every class of the tree."""
+        ...

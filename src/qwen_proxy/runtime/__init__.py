@@ -1,0 +1,1 @@
+"""What touches time, chance and the event loop."""

@@ -1,0 +1,1 @@
+"""What every route shares of the HTTP server: authentication, errors, streams."""

@@ -1,0 +1,1 @@
+"""Where accounts, settings and usage are kept."""

@@ -1,0 +1,30 @@
+"""The upstream side: what every adapter offers the gateway."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, Protocol
+
+from qwen_proxy.accounts.model import Credential
+from qwen_proxy.chat.events import Batch
+from qwen_proxy.chat.models import Model
+from qwen_proxy.chat.request import ChatRequest
+
+
+class Upstream(Protocol):
+    name: ClassVar[str]
+    has_native_tools: ClassVar[bool]
+
+    def open(
+        self, request: ChatRequest, model: Model, credential: Credential, deadline: float
+    ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
+        """Ask, and hand out the reply as one batch a read, in the order of chat/grammar.py.
+
+        Entering starts the request; leaving closes everything that it opened, whoever leaves. `deadline` is
+        monotonic seconds. A reply that broke off, was empty or told of an error raises, wherever it was; it never
+        ends as if it were well. Raises ProxyError.
+        """
+        ...
+
+    async def models(self, credential: Credential | None, deadline: float) -> list[Model]:
+        """The upstream's list, in its order: the first is its default. Raises ProxyError."""
+        ...

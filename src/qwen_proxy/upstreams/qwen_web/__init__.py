@@ -1,0 +1,1 @@
+"""chat.qwen.ai, as its own web page speaks to it."""
