@@ -1,0 +1,52 @@
+"""Settings that are one of a few words."""
+
+from enum import StrEnum
+
+
+class SearchInfo(StrEnum):
+    """How search results are told in the text of a reply (upstream protocol §5.2); annotations come in any case."""
+
+    TABLE = "table"
+    TEXT = "text"
+    NONE = "none"
+
+
+class ModelNames(StrEnum):
+    """Which of a model's two names is its `id` in GET /v1/models."""
+
+    DISPLAY = "display"
+    ID = "id"
+
+
+class SimulatorUse(StrEnum):
+    """AUTO: when there is no account and no QWEN_CHAT_PROXY_URL."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class SaveMode(StrEnum):
+    NONE = "none"
+    FILE = "file"
+    REDIS = "redis"
+
+
+class CacheMode(StrEnum):
+    DEFAULT = "default"
+    FILE = "file"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARN = "WARN"
+    ERROR = "ERROR"
+
+
+class LogFormat(StrEnum):
+    """AUTO is TEXT on a terminal, else JSON."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"

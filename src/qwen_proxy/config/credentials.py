@@ -1,0 +1,156 @@
+"""The callers' keys: which there are, what each may do, and finding one without telling how near a guess was."""
+
+import hashlib
+import hmac
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from qwen_proxy.config.settings import Settings, WrongSetting
+from qwen_proxy.ground.secret import MASK, Secret
+from qwen_proxy.runtime.ids import Ids
+
+ADMIN_KEY_FILE: Final = "admin.key"
+LEAST_LENGTH: Final = 8
+
+# Printed in documentation, so known to whoever scans for open doors.
+SAMPLE_KEYS: Final = frozenset(
+    "sk-123456 sk-456789 sk-admin123 sk-user456 sk-user789 sk-your-api-key sk-your-key sk-xxx sk-xxxx sk-xxxxxxxx "
+    "sk-test sk-admin sk-1234567890 your-api-key api-key apikey admin admin123 administrator test test1234 testtest "
+    "changeme change-me secret password 12345678 123456789 sk-12345678 sk-no-key-required".split()
+)
+
+_KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{1,512}")
+
+
+class Role(Enum):
+    ADMIN = "admin"
+    USER = "user"
+
+
+class KeyInfo(Struct, frozen=True):
+    """`name` tells keys apart in logs without showing one: `key-1` is the first of API_KEY."""
+
+    name: str
+    role: Role
+
+
+class Keys:
+    """All keys, as digests only; the first is the admin's (upstream protocol §10.1)."""
+
+    def __init__(self, keys: Sequence[Secret]) -> None:
+        self._known = tuple(
+            (_digest(key.reveal()), KeyInfo(f"key-{number}", Role.ADMIN if number == 1 else Role.USER))
+            for number, key in enumerate(keys, 1)
+        )
+
+    def find(self, presented: str) -> KeyInfo | None:
+        """Takes the same time whichever key fits, or none. Text no key can have is refused unread."""
+        if not _KEY_SHAPE.fullmatch(presented):
+            return None
+        digest = _digest(presented)
+        found: KeyInfo | None = None
+        for known, info in self._known:
+            if hmac.compare_digest(known, digest):
+                found = info
+        return found
+
+
+class LoadedKeys(Struct, frozen=True):
+    """admin: the admin key itself, for the commands that show or use it. file: where it is kept when generated."""
+
+    keys: Keys
+    admin: Secret
+    file: Path | None
+    created: bool
+    warnings: tuple[str, ...]
+
+
+def load_keys(settings: Settings, ids: Ids) -> LoadedKeys:
+    """The keys of API_KEY; without any, the admin key in DATA_DIR, which is generated the first time.
+
+    Raises WrongSetting for a key that anyone could guess while others can reach the address, and for a DATA_DIR that
+    can't hold the file.
+    """
+    if settings.api_keys:
+        warnings = _weak_keys(settings)
+        return LoadedKeys(Keys(settings.api_keys), settings.api_keys[0], None, False, warnings)
+    path = settings.data_dir / ADMIN_KEY_FILE
+    try:
+        created = _create(path, "sk-" + ids.token(48))
+        key = path.read_text("ascii").strip()
+        warnings = _open_file(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongSetting(
+            "DATA_DIR", str(settings.data_dir), f"a folder that can hold {ADMIN_KEY_FILE} ({error})"
+        ) from error
+    if not _KEY_SHAPE.fullmatch(key) or len(key) < LEAST_LENGTH:
+        raise WrongSetting(
+            "DATA_DIR", str(settings.data_dir), f"a folder whose {path.name} holds a key; delete that file"
+        )
+    return LoadedKeys(Keys([Secret(key)]), Secret(key), path, created, warnings)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address. A name other than `localhost` counts as reachable."""
+    if host.casefold() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _weak_keys(settings: Settings) -> tuple[str, ...]:
+    warnings: list[str] = []
+    for number, secret in enumerate(settings.api_keys, 1):
+        key = secret.reveal()
+        if key.casefold() in SAMPLE_KEYS:
+            problem = f"key {number} is a sample key from documentation"
+        elif len(key) < LEAST_LENGTH:
+            problem = f"key {number} is shorter than {LEAST_LENGTH} characters"
+        else:
+            continue
+        if not is_loopback(settings.host):
+            right = f"keys nobody can guess while LISTEN_ADDRESS={settings.host} is open to others ({problem})"
+            raise WrongSetting("API_KEY", MASK, right)
+        warnings.append(f"API_KEY: {problem}; the start is refused on any address but loopback")
+    return tuple(warnings)
+
+
+def _create(path: Path, key: str) -> bool:
+    """Write the file whole or not at all; of several processes one wins, and all read what it wrote."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return False
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(key + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # unlike a rename, never replaces another's key
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True
+
+
+def _open_file(path: Path) -> tuple[str, ...]:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        return (f"{path} can be read by others (mode {mode:o}); run: chmod 600 {path}",)
+    return ()

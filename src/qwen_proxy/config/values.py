@@ -1,0 +1,285 @@
+"""How the text of a variable becomes a value: one parser a kind, each of which can say what it accepts."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from qwen_proxy.ground.redact import masked_email, redacted
+from qwen_proxy.ground.secret import Secret
+
+PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
+
+_TRUE: Final = frozenset(("true", "1", "yes", "on"))
+_FALSE: Final = frozenset(("false", "0", "no", "off"))
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}(?<!-)")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PRINTABLE: Final = re.compile(r"[\x20-\x7e]*")
+
+
+class WrongValue(ValueError):
+    """The text does not fit. Its message, if any, is what would be right, closer than `Parser.accepts`."""
+
+
+class Parser(Struct, frozen=True):
+    """`read` turns text into a value or raises WrongValue; `accepts` says in words what it takes."""
+
+    accepts: str
+    read: Callable[[str], object]
+
+
+class AccountLine(Struct, frozen=True, kw_only=True):
+    """One entry of ACCOUNTS (upstream protocol §10.6). `exit` is a proxy URL, empty when the entry has none."""
+
+    email: str
+    password: Secret
+    exit: str = ""
+
+    def __repr__(self) -> str:
+        return f"AccountLine({masked_email(self.email)!r}, exit={redacted(self.exit)!r})"
+
+
+def whole(low: int, high: int) -> Parser:
+    """An int from `low` to `high`."""
+    accepts = f"a whole number from {low} to {high}"
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", text) or not low <= int(text) <= high:
+            raise WrongValue(accepts)
+        return int(text)
+
+    return Parser(accepts, read)
+
+
+def decimal(low: float, high: float) -> Parser:
+    """A float from `low` to `high`."""
+    accepts = f"a number from {low:g} to {high:g}"
+
+    def read(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text) or not low <= float(text) <= high:
+            raise WrongValue(accepts)
+        return float(text)
+
+    return Parser(accepts, read)
+
+
+def choice(kind: type[StrEnum]) -> Parser:
+    """A member of `kind`, written in any case."""
+    accepts = "one of " + ", ".join(member.value for member in kind)
+
+    def read(text: str) -> StrEnum:
+        for member in kind:
+            if member.value.casefold() == text.casefold():
+                return member
+        raise WrongValue(accepts)
+
+    return Parser(accepts, read)
+
+
+def _boolean(text: str) -> bool:
+    folded = text.casefold()
+    if folded not in _TRUE | _FALSE:
+        raise WrongValue
+    return folded in _TRUE
+
+
+def _size(text: str) -> int:
+    """Bytes. PM2 counts in powers of 1024."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise WrongValue
+    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+    if size <= 0:
+        raise WrongValue
+    return size
+
+
+def _megabytes(text: str) -> int:
+    """Bytes."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or float(text) <= 0:
+        raise WrongValue
+    return max(1, int(float(text) * 1024**2))
+
+
+def _optional_size(text: str) -> int:
+    return 0 if text == "0" else _size(text)
+
+
+def _host(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError as error:
+            raise WrongValue from error
+    return text
+
+
+def _workers(text: str) -> int:
+    if text.casefold() == "max":
+        return 0
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= 1024:
+        raise WrongValue
+    return int(text)
+
+
+def url_problem(text: str, schemes: Sequence[str]) -> str | None:
+    """What keeps `text` from being an absolute URL of one of these schemes; None when nothing does."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return "its host or port can't be read"
+    if parts.scheme not in schemes:
+        return f"it must begin with {' or '.join(scheme + '://' for scheme in schemes)}"
+    if not parts.hostname or port == 0:
+        return "it has no host"
+    if not text.isascii() or any(character <= " " for character in text):
+        return "it holds a space or a character that is not ASCII"
+    return None
+
+
+def _base_url(text: str) -> str:
+    """Without its trailing slashes: paths are joined to it as text (upstream protocol §0.3)."""
+    problem = url_problem(text, ("https", "http"))
+    if problem is None and ("?" in text or "#" in text):
+        problem = "it holds a query or a fragment"
+    if problem is not None:
+        raise WrongValue(f"an http:// or https:// address, with or without a path ({problem})")
+    return text.rstrip("/")
+
+
+def _proxy(text: str) -> str:
+    if text and (problem := url_problem(text, PROXY_SCHEMES)):
+        raise WrongValue(f"a proxy such as http://127.0.0.1:7890 or socks5://user:password@host:1080 ({problem})")
+    return text
+
+
+def _api_keys(text: str) -> tuple[Secret, ...]:
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    for number, key in enumerate(keys, 1):
+        if not re.fullmatch(r"[\x21-\x7e]{1,512}", key):
+            raise WrongValue(f"keys of 1 to 512 printable ASCII characters without spaces (key {number} is not)")
+        if key in keys[: number - 1]:
+            raise WrongValue(f"keys that differ (key {number} is a copy of key {keys.index(key) + 1})")
+    return tuple(Secret(key) for key in keys)
+
+
+def _accounts(text: str) -> tuple[AccountLine, ...]:
+    """§10.6: the first `|` splits off the proxy, the first `:` the password. Names an entry by number only."""
+    seen: dict[str, int] = {}
+    lines: list[AccountLine] = []
+    for number, entry in enumerate((part.strip() for part in re.split(r"[,\r\n]", text)), 1):
+        if not entry:
+            continue
+        login, _, proxy = entry.partition("|")
+        email, colon, password = login.partition(":")
+        email, proxy = email.strip(), proxy.strip()
+        problem = _account_problem(email, colon and password, proxy)
+        if problem is None and email.casefold() in seen:
+            problem = f"it is the same account as entry {seen[email.casefold()]}"
+        if problem is not None:
+            raise WrongValue(f"email:password or email:password|proxy, with commas between (entry {number}: {problem})")
+        seen[email.casefold()] = number
+        lines.append(AccountLine(email=email, password=Secret(password), exit=proxy))
+    return tuple(lines)
+
+
+def _account_problem(email: str, password: str, proxy: str) -> str | None:
+    if not email or not password:
+        return "it lacks the email, the ':' or the password; a password in this list can't hold a comma"
+    if not email.isprintable() or any(character.isspace() for character in email):
+        return "its email holds a space or an unprintable character"
+    if proxy and (problem := url_problem(proxy, PROXY_SCHEMES)):
+        return f"its proxy can't be used: {problem}"
+    return None
+
+
+def _cleanup(text: str) -> float | None:
+    """Minutes until an upstream chat is deleted: 0 is at once after use, None is never."""
+    folded = text.casefold()
+    if folded in ("delete", "keep"):
+        return 0.0 if folded == "delete" else None
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+        raise WrongValue
+    return float(text)
+
+
+def _model_map(text: str) -> tuple[tuple[str, str], ...]:
+    """Pairs of pattern and model, in the order in which they are tried."""
+    pairs = _json_object(text) if text.startswith("{") else [_pair(part) for part in text.split(",") if part.strip()]
+    if any(not pattern or not model for pattern, model in pairs):
+        raise WrongValue
+    return tuple(pairs)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    pattern, _, model = text.partition("=")
+    return pattern.strip(), model.strip()
+
+
+def _json_object(text: str) -> list[tuple[str, str]]:
+    try:
+        return list(msgspec.json.decode(text, type=dict[str, str]).items())
+    except msgspec.DecodeError as error:
+        raise WrongValue from error
+
+
+def _headers(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = _json_object(text) if text else []
+    if any(not _HEADER_NAME.fullmatch(name) or not _PRINTABLE.fullmatch(value) for name, value in pairs):
+        raise WrongValue
+    return tuple(pairs)
+
+
+def _header_value(text: str) -> str:
+    if not _PRINTABLE.fullmatch(text):
+        raise WrongValue
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    for origin in origins:
+        if origin != "*" and (url_problem(origin, ("https", "http")) or urlsplit(origin).path):
+            raise WrongValue
+    return origins
+
+
+def _file(text: str) -> Path | None:
+    if text and not Path(text).is_file():
+        raise WrongValue
+    return Path(text) if text else None
+
+
+def _redis(text: str) -> Secret | None:
+    if text and url_problem(text, ("redis", "rediss", "unix")):
+        raise WrongValue
+    return Secret(text) if text else None
+
+
+BOOLEAN: Final = Parser("true or false", _boolean)
+SIZE: Final = Parser("a size such as 300M, 1G or a number of bytes", _size)
+MEGABYTES: Final = Parser("a number of megabytes above 0", _megabytes)
+OPTIONAL_SIZE: Final = Parser("a size such as 300M or 1G; 0 for no limit", _optional_size)
+HOST: Final = Parser("an address such as 127.0.0.1, 0.0.0.0, :: or localhost", _host)
+WORKERS: Final = Parser("a whole number from 1 to 1024, or max (one per processor)", _workers)
+BASE_URL: Final = Parser("an http:// or https:// address, with or without a path", _base_url)
+PROXY: Final = Parser("a proxy: http://, https://, socks5:// or socks5h://, with user:password@ or without", _proxy)
+API_KEYS: Final = Parser("keys with commas between; the first is the admin key", _api_keys)
+ACCOUNTS: Final = Parser("email:password or email:password|proxy, with commas between", _accounts)
+CLEANUP: Final = Parser("delete, keep, or a number of minutes", _cleanup)
+MODEL_MAP: Final = Parser("gpt-*=qwen3.7-plus,claude-*=qwen3.8-max, or a JSON object of the same", _model_map)
+HEADERS: Final = Parser('a JSON object of header names and values, such as {"bx-v": "2.5.36"}', _headers)
+HEADER_VALUE: Final = Parser("printable ASCII", _header_value)
+ORIGINS: Final = Parser("origins such as https://chat.example with commas between, or *", _origins)
+FILE: Final = Parser("the path of a file that exists", _file)
+WORD: Final = Parser("any word", str)
+FOLDER: Final = Parser("a path", Path)
+REDIS: Final = Parser("redis://… or rediss://…", _redis)

@@ -1,0 +1,368 @@
+"""The variables themselves: one row each. docs/configuration.md and `.env.example` are checked against this table."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from qwen_proxy.config import choices
+from qwen_proxy.config.values import (
+    ACCOUNTS,
+    API_KEYS,
+    BASE_URL,
+    BOOLEAN,
+    CLEANUP,
+    FILE,
+    FOLDER,
+    HEADER_VALUE,
+    HEADERS,
+    HOST,
+    MEGABYTES,
+    MODEL_MAP,
+    OPTIONAL_SIZE,
+    ORIGINS,
+    PROXY,
+    REDIS,
+    SIZE,
+    WORD,
+    WORKERS,
+    Parser,
+    choice,
+    decimal,
+    whole,
+)
+
+
+class Variable(Struct, frozen=True):
+    """`field` is its name in Settings; `default` is text, read like a given value; `secret` is never shown."""
+
+    name: str
+    field: str
+    parser: Parser
+    default: str
+    meaning: str
+    secret: bool = False
+
+
+class Group(Struct, frozen=True):
+    title: str
+    variables: tuple[Variable, ...]
+
+
+_SERVICE: Final = Group(
+    "Service",
+    (
+        Variable("LISTEN_ADDRESS", "host", HOST, "127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every network"),
+        Variable("SERVICE_PORT", "port", whole(0, 65535), "3000", "Port to listen on; 0 takes a free one"),
+        Variable(
+            "API_KEY",
+            "api_keys",
+            API_KEYS,
+            "",
+            "API keys, the first is the admin key; unset: one is generated into DATA_DIR/admin.key",
+            secret=True,
+        ),
+        Variable("CORS_ORIGINS", "cors_origins", ORIGINS, "", "Origins whose pages may call the API; unset: none"),
+        Variable("MODELS_OPEN", "models_open", BOOLEAN, "true", "Whether GET /models answers without a key"),
+        Variable("MAX_BODY_BYTES", "max_body_bytes", SIZE, "8M", "Largest request body that is read"),
+        Variable(
+            "REQUEST_DEADLINE_SECONDS",
+            "request_deadline_seconds",
+            decimal(1, 86400),
+            "1800",
+            "Longest time for one request, all its tries together",
+        ),
+        Variable(
+            "HEADER_COMMIT_SECONDS",
+            "header_commit_seconds",
+            decimal(0, 3600),
+            "15",
+            "A stream's headers go out after so long without content; before, a failure has its true status",
+        ),
+        Variable(
+            "HEARTBEAT_SECONDS",
+            "heartbeat_seconds",
+            decimal(0.05, 3600),
+            "15",
+            "A silent stream gets a heartbeat after so long",
+        ),
+    ),
+)
+
+_ACCOUNTS: Final = Group(
+    "Accounts",
+    (
+        Variable(
+            "ACCOUNTS",
+            "accounts",
+            ACCOUNTS,
+            "",
+            "Accounts of chat.qwen.ai: email:password or email:password|proxy, with commas between",
+            secret=True,
+        ),
+        Variable(
+            "ACCOUNT_CONCURRENCY",
+            "account_concurrency",
+            whole(0, 1000),
+            "2",
+            "Replies at a time per account; 0 for no limit",
+        ),
+        Variable(
+            "QUEUE_SECONDS", "queue_seconds", decimal(0, 3600), "60", "How long a request waits for a free account"
+        ),
+        Variable(
+            "SIGNIN_SPACING_SECONDS",
+            "signin_spacing_seconds",
+            decimal(0, 3600),
+            "10",
+            "Time between two sign-ins through one exit address",
+        ),
+        Variable(
+            "REFRESH_BEFORE_HOURS",
+            "refresh_before_hours",
+            decimal(0, 720),
+            "24",
+            "A token is renewed so long before its end",
+        ),
+        Variable(
+            "BATCH_LOGIN_CONCURRENCY",
+            "batch_login_concurrency",
+            whole(1, 20),
+            "5",
+            "Accounts added at once; sign-ins through one exit stay one at a time",
+        ),
+    ),
+)
+
+_WORKERS: Final = Group(
+    "Worker processes",
+    (
+        Variable("PM2_INSTANCES", "workers", WORKERS, "1", "Worker processes on one port; max is one per processor"),
+        Variable(
+            "PM2_MAX_MEMORY",
+            "max_memory_bytes",
+            OPTIONAL_SIZE,
+            "1G",
+            "A worker above it is replaced, after its requests; 0 for no limit",
+        ),
+        Variable(
+            "DRAIN_SECONDS",
+            "drain_seconds",
+            decimal(0, 86400),
+            "1800",
+            "How long a replaced worker may finish its requests",
+        ),
+        Variable(
+            "SHUTDOWN_GRACE_SECONDS",
+            "shutdown_grace_seconds",
+            decimal(0, 86400),
+            "30",
+            "How long requests may finish when the server stops",
+        ),
+    ),
+)
+
+_CHAT: Final = Group(
+    "Chat",
+    (
+        Variable("OUTPUT_THINK", "output_think", BOOLEAN, "true", "Whether reasoning is delivered at all"),
+        Variable(
+            "LEGACY_REASONING_IN_CONTENT",
+            "legacy_reasoning_in_content",
+            BOOLEAN,
+            "false",
+            "Reasoning inside <think>…</think> in the content, instead of reasoning_content",
+        ),
+        Variable(
+            "SEARCH_INFO_MODE",
+            "search_info",
+            choice(choices.SearchInfo),
+            "text",
+            "How search results are told in the text of a reply; annotations carry them in any case",
+        ),
+        Variable(
+            "STRICT_FIELDS",
+            "strict_fields",
+            BOOLEAN,
+            "false",
+            "Refuse request fields that have no effect here, instead of naming them in a reply header",
+        ),
+        Variable("MAX_CHOICES", "max_choices", whole(1, 128), "8", "Largest n of a request"),
+        Variable(
+            "MAX_PROMPT_BYTES",
+            "max_prompt_bytes",
+            SIZE,
+            "120K",
+            "Largest prompt; the upstream challenges bodies near 128 KiB",
+        ),
+        Variable(
+            "CHAT_RETRY_COUNT", "chat_retry_count", whole(0, 10), "1", "Further tries after a failure; 0 for none"
+        ),
+        Variable(
+            "CHAT_RETRY_BACKOFF_MS", "chat_retry_backoff_ms", whole(0, 60000), "400", "Milliseconds before another try"
+        ),
+        Variable(
+            "CHAT_CLEANUP",
+            "cleanup_minutes",
+            CLEANUP,
+            "delete",
+            "Upstream chats: delete after use, keep, or delete after so many minutes",
+        ),
+    ),
+)
+
+_MODELS: Final = Group(
+    "Models",
+    (
+        Variable(
+            "SIMPLE_MODEL_MAP",
+            "simple_model_map",
+            BOOLEAN,
+            "false",
+            "List base models only, without -thinking, -search and the like",
+        ),
+        Variable(
+            "MODEL_NAMES",
+            "model_names",
+            choice(choices.ModelNames),
+            "display",
+            "Which name is a listed model's id: the readable one (display) or the upstream's (id)",
+        ),
+        Variable(
+            "MODEL_MAP",
+            "model_map",
+            MODEL_MAP,
+            "",
+            "Other names for models, with wildcards; the first that fits holds",
+        ),
+        Variable(
+            "MODELS_CACHE_TTL",
+            "models_cache_ttl_seconds",
+            decimal(0, 31536000),
+            "3600",
+            "Seconds until the model list is fetched again; 0 for never",
+        ),
+    ),
+)
+
+_UPSTREAM: Final = Group(
+    "Upstream",
+    (
+        Variable(
+            "QWEN_CHAT_PROXY_URL",
+            "chat_base_url",
+            BASE_URL,
+            "https://chat.qwen.ai",
+            "Address of the chat site, or of a reverse proxy before it",
+        ),
+        Variable(
+            "QWEN_CLI_PROXY_URL",
+            "cli_base_url",
+            BASE_URL,
+            "https://portal.qwen.ai",
+            "Address of the Qwen Code service, or of a reverse proxy before it",
+        ),
+        Variable(
+            "PROXY_URL",
+            "proxy_url",
+            PROXY,
+            "",
+            "Outbound proxy for every call of accounts without one of their own; unset: none",
+        ),
+        Variable("CA_FILE", "ca_file", FILE, "", "Certificates (PEM) to trust besides the usual ones"),
+        Variable(
+            "CONNECT_TIMEOUT_SECONDS", "connect_timeout_seconds", decimal(0.1, 3600), "30", "Limit for a connection"
+        ),
+        Variable(
+            "HEADERS_TIMEOUT_SECONDS",
+            "headers_timeout_seconds",
+            decimal(0.1, 3600),
+            "60",
+            "Limit until an answer's headers",
+        ),
+        Variable(
+            "IDLE_TIMEOUT_SECONDS",
+            "idle_timeout_seconds",
+            decimal(0.1, 86400),
+            "240",
+            "Limit for silence in a stream; thinking may be silent for 180 seconds",
+        ),
+        Variable("QWEN_WEB_VERSION", "web_version", HEADER_VALUE, "", "The version header; unset: the built-in one"),
+        Variable("QWEN_USER_AGENT", "user_agent", HEADER_VALUE, "", "The User-Agent header; unset: the built-in one"),
+        Variable(
+            "ACCEPT_LANGUAGE",
+            "accept_language",
+            HEADER_VALUE,
+            "",
+            "The Accept-Language header; unset: the built-in one",
+        ),
+        Variable(
+            "QWEN_EXTRA_HEADERS",
+            "extra_headers",
+            HEADERS,
+            "",
+            "Further headers of every call to the chat site, as a JSON object",
+            secret=True,
+        ),
+        Variable(
+            "SEND_BEARER", "send_bearer", BOOLEAN, "true", "Send the token as Authorization too, besides the cookie"
+        ),
+        Variable(
+            "SIMULATOR",
+            "simulator",
+            choice(choices.SimulatorUse),
+            "auto",
+            "Use the built-in simulated upstream; auto: with neither ACCOUNTS nor QWEN_CHAT_PROXY_URL set",
+        ),
+    ),
+)
+
+_STORAGE: Final = Group(
+    "Data",
+    (
+        Variable("DATA_DIR", "data_dir", FOLDER, "./data", "Folder for what is kept, such as the generated admin key"),
+        Variable(
+            "DATA_SAVE_MODE",
+            "save_mode",
+            choice(choices.SaveMode),
+            "none",
+            "Where accounts are kept; file and redis come with a later version and run as none now",
+        ),
+        Variable(
+            "REDIS_URL", "redis_url", REDIS, "", "Redis for DATA_SAVE_MODE=redis; without effect now", secret=True
+        ),
+        Variable(
+            "CACHE_MODE",
+            "cache_mode",
+            choice(choices.CacheMode),
+            "default",
+            "Cache of uploaded pictures; without effect now",
+        ),
+        Variable("NODE_ENV", "node_env", WORD, "production", "Accepted from the original; without effect"),
+    ),
+)
+
+_LOGGING: Final = Group(
+    "Logging",
+    (
+        Variable("LOG_LEVEL", "log_level", choice(choices.LogLevel), "INFO", "Least level that is logged"),
+        Variable(
+            "LOG_FORMAT",
+            "log_format",
+            choice(choices.LogFormat),
+            "auto",
+            "Form of the lines on stderr; auto: text on a terminal, else JSON",
+        ),
+        Variable("ENABLE_FILE_LOG", "file_log", BOOLEAN, "false", "Log into files too"),
+        Variable("LOG_DIR", "log_dir", FOLDER, "./logs", "Folder of the log files"),
+        Variable(
+            "MAX_LOG_FILE_SIZE", "max_log_file_bytes", MEGABYTES, "10", "Megabytes after which a log file turns over"
+        ),
+        Variable(
+            "MAX_LOG_FILES", "max_log_files", whole(1, 1000), "5", "Log files kept per process, the current one too"
+        ),
+    ),
+)
+
+GROUPS: Final = (_SERVICE, _ACCOUNTS, _WORKERS, _CHAT, _MODELS, _UPSTREAM, _STORAGE, _LOGGING)
+VARIABLES: Final = tuple(variable for group in GROUPS for variable in group.variables)
+NAMES: Final = frozenset(variable.name for variable in VARIABLES)
