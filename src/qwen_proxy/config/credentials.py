@@ -22,9 +22,38 @@ LEAST_LENGTH: Final = 8
 
 # Printed in documentation, so known to whoever scans for open doors.
 SAMPLE_KEYS: Final = frozenset(
-    "sk-123456 sk-456789 sk-admin123 sk-user456 sk-user789 sk-your-api-key sk-your-key sk-xxx sk-xxxx sk-xxxxxxxx "
-    "sk-test sk-admin sk-1234567890 your-api-key api-key apikey admin admin123 administrator test test1234 testtest "
-    "changeme change-me secret password 12345678 123456789 sk-12345678 sk-no-key-required".split()
+    (
+        "sk-123456",
+        "sk-456789",
+        "sk-admin123",
+        "sk-user456",
+        "sk-user789",
+        "sk-your-api-key",
+        "sk-your-key",
+        "sk-xxx",
+        "sk-xxxx",
+        "sk-xxxxxxxx",
+        "sk-test",
+        "sk-admin",
+        "sk-1234567890",
+        "sk-12345678",
+        "sk-no-key-required",
+        "your-api-key",
+        "api-key",
+        "apikey",
+        "admin",
+        "admin123",
+        "administrator",
+        "test",
+        "test1234",
+        "testtest",
+        "changeme",
+        "change-me",
+        "secret",
+        "password",
+        "12345678",
+        "123456789",
+    )
 )
 
 _KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{1,512}")
