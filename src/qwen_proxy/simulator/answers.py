@@ -239,7 +239,7 @@ def _deltas(shape: Shape, pieces: Sequence[str], spent: int) -> Iterator[tuple[s
             yield frames.answer(piece, phase=shape.phase, used=used), piece
 
 
-def _bare(piece: str, used: frames.Usage) -> str:
+def _bare(piece: str, used: str) -> str:
     """A delta as it comes without `output_schema`: only role and content (§4.2)."""
     return frames.delta({"role": "assistant", "content": piece}, used=used)
 

@@ -1,10 +1,10 @@
 r"""Directives: `[[sim NAME ARGUMENTS]]` in the text of a request changes how the simulator answers it.
 
 Which text: a gateway may fold a whole conversation into the one message the site takes, with headings of its own.
-So only the part after the last line that looks like the heading of a turn counts: one that starts, after
-punctuation, with a role word (user, human, assistant, system, tool, history, current message, ...) followed by a mark
-or the end of the line, or a JSON object with a "role". If nothing but white space or closing tags follows, the part
-before counts. A text without such lines counts whole.
+So only the last turn of a user counts: from the last line that looks like the heading of such a turn to the next
+heading or the end. Headings are lines that begin with `[[user 7f3a]]`, `[User]`, `<user>`, `**User:**`, `User:` or
+`{"role": "user"`, or consist of `## User`, `--- current message ---` and the like, for any role. A text without a
+heading of a user counts whole.
 """
 
 import re
@@ -17,17 +17,18 @@ from qwen_proxy.simulator.frames import bare_captcha, bare_failure, error_object
 from qwen_proxy.simulator.replies import Cut, Drop, Reply, Reset, Stall, Step
 
 DIRECTIVE = re.compile(r"\[\[sim\s+([a-z0-9-]+)\s*(.*?)\]\]", re.DOTALL)
+_PREFIX = r"(?:(?:the|current|last|latest|new|next|previous)[ _-]+)*"
+_ROLE = r"(system|developer|user|human|assistant|tool|function|history|conversation|message|question|end)"
+_MORE = r"(?:[ _-]+(?:message|messages|turn|prompt|result|history|of|[0-9a-f]{4,16}|\d+))*"
+_TURN = _PREFIX + _ROLE + _MORE + r"[ \t]*"
 HEADING = re.compile(
-    r"""^(?!\s*</)                                       # not a closing tag
-    (?: [^\w\n]* (?:the\s+)? (?:current|last|latest|next|new)? [ _-]*
-        (?:system|developer|user|human|assistant|tool|function|history|conversation|message|question|prompt)
-        (?:[ _-]+(?:message|messages|prompt|turn|history|result|section))*
-        [^\w\s]* (?: \s*$ | (?<=[:\]>#)*|=]) )
-      | \s*\{.*"role"\s*:\s*"                            # JSON lines
-    )""",
+    rf"""^[ \t]*(?: \[+{_TURN}\]+:?  |  <{_TURN}>  |  \*\*{_TURN}:?\*\*:?
+      |  (?:\#+|={{2,}}|-{{2,}})\ *{_TURN}(?:=*|-*|:)(?=\s*$)
+      |  {_TURN}:
+      |  (?=\{{.*"role"\s*:\s*"(\w+)") )""",
     re.MULTILINE | re.IGNORECASE | re.VERBOSE,
 )
-CLOSING = re.compile(r"(?:\s|</[^>]*>|[-=#*`]|\[/[^\]]*\])*")
+ASKING = ("user", "human", "message", "question")
 ENDS: dict[str, Step] = {"cut": Cut(), "drop": Drop(), "reset": Reset(), "stall": Stall()}
 
 
@@ -52,15 +53,15 @@ class Directive(NamedTuple):
 
 
 def last_part(text: str) -> str:
-    """The part of a folded conversation that is its last turn (see the module's rule)."""
+    """The last turn of a user in a folded conversation, or the whole text (see the module's rule)."""
     end = len(text)
     for heading in reversed(list(HEADING.finditer(text))):
-        # A heading's own line may hold the text: "User: hello".
+        role = next((group for group in heading.groups() if group), "")
         part = text[heading.end() : end]
-        if not CLOSING.fullmatch(part):
-            return text[heading.start() : end] if heading[0].lstrip().startswith("{") else part
+        if role.lower() in ASKING and part.strip():
+            return part
         end = heading.start()
-    return text[:end] if end else text
+    return text
 
 
 def read(text: str) -> list[Directive]:
@@ -181,7 +182,7 @@ def _change_text(shape: Shape, directive: Directive) -> Shape:
         case "say":
             return replace(shape, text=directive.raw)
         case "repeat":
-            count = min(directive.number(100), 100_000)
+            count = min(directive.number(100), 20_000)
             return replace(shape, text=" ".join(f"word{number}" for number in range(1, count + 1)))
         case "slow":
             return replace(shape, pause_seconds=directive.seconds(0.2))

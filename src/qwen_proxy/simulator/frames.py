@@ -16,25 +16,22 @@ OTHER_RESPONSE_ID = "$$other_response_id$$"
 PARENT_ID = "$$parent_id$$"
 TIMESTAMP = "$$timestamp$$"
 
-Usage = Mapping[str, object]
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def dumps(value: object) -> str:
     """JSON with a space after each separator, and characters beyond ASCII as they are."""
-    return json.dumps(value, ensure_ascii=False)
+    return ENCODER.encode(value)
 
 
-def usage(input_tokens: int, output_tokens: int, reasoning_tokens: int = 0) -> dict[str, object]:
+def usage(input_tokens: int, output_tokens: int, reasoning_tokens: int = 0) -> str:
     """Cumulative counts under the captured names; text_tokens repeats output_tokens as there (§4.4 (3), §4.6)."""
-    return {
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "characters": 0,
-        "total_tokens": input_tokens + output_tokens,
-        "input_tokens_details": {"text_tokens": input_tokens},
-        "output_tokens_details": {"reasoning_tokens": reasoning_tokens, "text_tokens": output_tokens},
-        "prompt_tokens_details": {"cached_tokens": 0},
-    }
+    return (
+        f'{{"input_tokens": {input_tokens}, "output_tokens": {output_tokens}, "characters": 0, '
+        f'"total_tokens": {input_tokens + output_tokens}, "input_tokens_details": {{"text_tokens": {input_tokens}}}, '
+        f'"output_tokens_details": {{"reasoning_tokens": {reasoning_tokens}, "text_tokens": {output_tokens}}}, '
+        f'"prompt_tokens_details": {{"cached_tokens": 0}}}}'
+    )
 
 
 def created(index: str | None = "0", *, response_id: str = RESPONSE_ID) -> str:
@@ -53,21 +50,24 @@ def keep_alive(*, response_id: str = RESPONSE_ID) -> str:
 def delta(
     fields: Mapping[str, object],
     *,
-    used: Usage | None = None,
+    used: str | None = None,
     response_id: str | None = RESPONSE_ID,
     timestamp: bool = True,
 ) -> str:
-    """Any frame with one choice (§4.4). `response_id=None` leaves the id out, as on older models."""
+    """Any frame with one choice (§4.4). `response_id=None` leaves the id out, as on older models.
+
+    used is the text of `usage`.
+    """
     text = f'{{"choices": [{{"delta": {dumps(dict(fields))}}}]'
     if response_id is not None:
         text += f', "response_id": "{response_id}"'
     if used is not None:
-        text += f', "usage": {dumps(dict(used))}'
+        text += f', "usage": {used}'
     return text + (f', "timestamp": {TIMESTAMP}}}' if timestamp else "}")
 
 
 def answer(
-    content: str, *, phase: str | None = "answer", used: Usage | None = None, response_id: str | None = RESPONSE_ID
+    content: str, *, phase: str | None = "answer", used: str | None = None, response_id: str | None = RESPONSE_ID
 ) -> str:
     """An increment of the answer (§4.4 (4)). Another phase, or None for no phase at all (§4.4, delta fields)."""
     fields: dict[str, object] = {"role": "assistant", "content": content}
@@ -87,7 +87,7 @@ def thinking_summary(
     thoughts: Sequence[str],
     *,
     status: str = "typing",
-    used: Usage | None = None,
+    used: str | None = None,
     response_id: str | None = RESPONSE_ID,
 ) -> str:
     """A snapshot of all reasoning so far (§4.4 (3), §4.5). Status `finished` makes it a finished-summary event."""
@@ -102,7 +102,7 @@ def thinking_finished(*, response_id: str | None = RESPONSE_ID) -> str:
     return delta(fields, response_id=response_id)
 
 
-def think(content: str, *, used: Usage | None = None, response_id: str | None = RESPONSE_ID) -> str:
+def think(content: str, *, used: str | None = None, response_id: str | None = RESPONSE_ID) -> str:
     """An increment of reasoning in the older form (§4.5)."""
     return answer(content, phase="think", used=used, response_id=response_id)
 
@@ -168,7 +168,8 @@ def image_in_chat(*urls: str) -> str:
 
 def image(url: str, *, height: int = 1536, width: int = 2688) -> str:
     """One picture of a text-to-image reply (§6.1)."""
-    size = {"input_tokens": 0, "output_tokens": 0, "characters": 0, "width": width, "image_count": 1, "height": height}
+    size = f'{{"input_tokens": 0, "output_tokens": 0, "characters": 0, "width": {width}, '
+    size += f'"image_count": 1, "height": {height}}}'
     fields: dict[str, object] = {"role": "assistant", "content": url, "phase": "image_gen"}
     return delta(fields | {"extra": {"output_image_hw": [[height, width]]}, "status": "typing"}, used=size)
 
@@ -224,9 +225,9 @@ def null_extra(content: str = "", *, name: str | None = None) -> str:
     return delta(fields | {"status": "typing"})
 
 
-def empty_choices(used: Usage | None = None) -> str:
+def empty_choices(used: str | None = None) -> str:
     """No choice at all (§12.1, 5)."""
-    tail = "" if used is None else f', "usage": {dumps(dict(used))}'
+    tail = "" if used is None else f', "usage": {used}'
     return f'{{"choices": [], "response_id": "{RESPONSE_ID}"{tail}}}'
 
 

@@ -60,6 +60,7 @@ class CompletionType(msgspec.Struct, frozen=True):
 class Simulator:
     """A server that plays chat.qwen.ai on the wire. Enter it with `async with`, or start() and stop() it.
 
+    `open_generations` counts completion requests whose answer is not finished and whose client is still there.
     `scenario` may be replaced or changed between requests. After stop() it may start again on the same port, with all
     it remembers: an outage. It must run under an AppRunner with `handler_cancellation=True` (start() does), else it
     does not notice at once that a client left.
@@ -162,11 +163,16 @@ class Simulator:
     async def _visit(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         seen = self._record(request, body)
+        answerer = self._route(seen)
+        counts = int(seen.endpoint == "completions")
+        self.open_generations += counts
         try:
-            return await self._answer(request, seen)
+            return await self._answer(request, seen, answerer)
         except (asyncio.CancelledError, ConnectionError):
             seen.closed_early = not self._stopping.is_set()
             raise
+        finally:
+            self.open_generations -= counts
 
     def _record(self, request: web.Request, body: bytes) -> SeenRequest:
         headers: dict[str, str] = {}
@@ -181,9 +187,8 @@ class Simulator:
         self._site.remember(seen)
         return seen
 
-    async def _answer(self, request: web.Request, seen: SeenRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, seen: SeenRequest, answerer: Answerer) -> web.StreamResponse:
         site = self._site
-        answerer = self._route(seen)
         courtesy.note(site, seen)
         latency_seconds = site.scenario.latency.get(seen.endpoint, 0.0)
         if latency_seconds:
@@ -233,14 +238,12 @@ class Simulator:
             other_response_id=generation.other_response_id,
         )
         generation.begin(site.now())
-        self.open_generations += 1
         busy_until = site.monotonic() + site.scenario.dropped_generation_seconds
         try:
             response = await Sending(request, generation.reply, names, self._stopping, lambda: chat.stop_asked).run()
             busy_until = 0.0
             return response
         finally:
-            self.open_generations -= 1
             generation.end(busy_until)
 
 
