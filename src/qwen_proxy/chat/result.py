@@ -1,6 +1,6 @@
 """A whole reply, folded from its events: what a caller who does not stream gets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from qwen_proxy.chat.events import (
     ToolArgumentsDelta,
     ToolCallStart,
     Usage,
+    UsageOrigin,
 )
 
 
@@ -122,3 +123,14 @@ class Folder:
                 pass
         self._open = None
         self._pieces.clear()
+
+
+def total_usage(usages: Sequence[Usage]) -> Usage:
+    """What several replies to one request used together (one at least); the prompt counts once, as OpenAI has it."""
+    return Usage(
+        prompt_tokens=max(usage.prompt_tokens for usage in usages),
+        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
+        cached_tokens=max(usage.cached_tokens for usage in usages),
+        origin=next((usage.origin for usage in usages if usage.origin is UsageOrigin.COUNTED), UsageOrigin.UPSTREAM),
+    )

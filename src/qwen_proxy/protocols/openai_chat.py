@@ -1,0 +1,230 @@
+"""OpenAI's chat completions: `/v1/chat/completions`. Pure.
+
+Shapes: OpenAI's API reference, as typed in the openai SDK 3.54. Beside them: `reasoning_content` (in deltas and
+messages, as DeepSeek and Qwen do), `annotations` in deltas (each with its `index`, without which the SDK's accumulator
+can't join them), and `origin` in `usage`, which says whether the upstream's numbers or a count made here are given.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import ClassVar, Final
+
+import msgspec
+from msgspec import Struct
+
+from qwen_proxy import __version__
+from qwen_proxy.chat import markdown
+from qwen_proxy.chat.events import (
+    Batch,
+    ChatEvent,
+    Finish,
+    MediaKind,
+    MediaOutput,
+    ReasoningDelta,
+    ReplyStart,
+    Source,
+    SourcesFound,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
+    Usage,
+)
+from qwen_proxy.chat.request import ChatRequest
+from qwen_proxy.chat.result import Called, ChatResult, Said, total_usage
+from qwen_proxy.ground.errors import ProxyError, UnsupportedParameter
+from qwen_proxy.protocols import openai_chat_body
+from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.openai_errors import error_body, error_reply
+
+_json: Final = msgspec.json.encode
+
+DONE: Final = b"data: [DONE]\n\n"
+
+
+class ChatCall(Struct, frozen=True, kw_only=True):
+    """A parsed request; fits `protocols.base.Call`."""
+
+    request: ChatRequest
+    stream: bool
+    include_usage: bool
+    choices: int
+    ignored_fields: tuple[str, ...]
+    needs_prompt_tokens: bool = False
+
+    def encoder(self, facts: ReplyFacts, index: int) -> "ChunkEncoder":
+        return ChunkEncoder(facts, index, include_usage=self.include_usage)
+
+    def trailer(self, facts: ReplyFacts, usage: Usage) -> bytes:
+        if not self.include_usage:
+            return DONE
+        chunk = _head(facts, "chat.completion.chunk") | {"choices": (), "usage": _usage(usage)}
+        return b"data: " + _json(chunk) + b"\n\n" + DONE
+
+    def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
+        choices = [_choice(index, result) for index, result in enumerate(results)]
+        usages = [result.usage for result in results if result.usage is not None]
+        usage = _usage(total_usage(usages)) if usages else None
+        return _json(_head(facts, "chat.completion") | {"choices": choices, "usage": usage})
+
+
+class OpenAIChat:
+    """Fits `protocols.base.ClientProtocol`."""
+
+    stream_content_type: ClassVar[str] = "text/event-stream; charset=utf-8"
+    heartbeat: ClassVar[bytes] = b": keep-alive\n\n"
+
+    def parse(self, incoming: Incoming, options: ParseOptions) -> ChatCall:
+        body, ignored = openai_chat_body.decode(incoming.body)
+        if options.strict and ignored:
+            raise UnsupportedParameter(
+                f"{ignored[0]} has no effect here, and this server is set to refuse such fields; leave it out",
+                param=ignored[0],
+            )
+        return ChatCall(
+            request=openai_chat_body.request(body),
+            stream=body.streamed,
+            include_usage=body.includes_usage,
+            choices=openai_chat_body.choices(body, options.max_choices),
+            ignored_fields=ignored,
+        )
+
+    def error(self, error: ProxyError, request_id: str) -> ErrorReply:
+        return error_reply(error, request_id)
+
+
+class ChunkEncoder:
+    """Events of one choice to chunks. Neighbouring deltas of one kind in a batch become one chunk.
+
+    A chunk is the stream's own head, the JSON of what is new, and the stream's own tail: nothing else is encoded.
+    """
+
+    def __init__(self, facts: ReplyFacts, index: int, *, include_usage: bool) -> None:
+        head = _json(_head(facts, "chat.completion.chunk"))[:-1]
+        self._head = b'data: %b,"choices":[{"index":%d,"delta":' % (head, index)
+        self._end = (b',"usage":null}' if include_usage else b"}") + b"\n\n"
+        self._tail = b',"logprobs":null,"finish_reason":null}]' + self._end
+        self._text_head = self._head + b'{"content":'
+        self._reasoning_head = self._head + b'{"reasoning_content":'
+        self._field_tail = b"}" + self._tail
+        self._request_id = facts.request_id
+        self._calls = 0
+        self._sources = 0
+        # A run is neighbouring events of one type; the key is that type.
+        self.writers: Final[dict[type[ChatEvent], Callable[..., bytes]]] = {
+            ReplyStart: self._nothing,
+            ReasoningDelta: self._reasoning,
+            TextDelta: self._text,
+            ToolCallStart: self._call_starts,
+            ToolArgumentsDelta: self._arguments,
+            MediaOutput: self._media,
+            SourcesFound: self._annotations,
+            Usage: self._nothing,  # the trailer tells the sum over all choices
+            Finish: self._finish,
+        }
+
+    def start(self) -> bytes:
+        return self._chunk(b'{"role":"assistant","content":""}')
+
+    def encode(self, batch: Batch) -> bytes:
+        writers = self.writers
+        if len(batch) == 1:
+            return writers[type(batch[0])](batch)
+        return b"".join([writers[kind](run) for kind, run in groupby(batch, type)])
+
+    def fail(self, error: ProxyError) -> bytes:
+        """No `[DONE]` follows, so a client that knows no error chunks sees a stream that broke off."""
+        return b"data: " + error_body(error, self._request_id) + b"\n\n"
+
+    def _chunk(self, delta: bytes) -> bytes:
+        return self._head + delta + self._tail
+
+    def _nothing(self, _run: Iterable[ChatEvent]) -> bytes:
+        return b""
+
+    def _text(self, run: Iterable[TextDelta]) -> bytes:
+        text = "".join([event.text for event in run])
+        return self._text_head + _json(text) + self._field_tail if text else b""
+
+    def _reasoning(self, run: Iterable[ReasoningDelta]) -> bytes:
+        text = "".join([event.text for event in run])
+        return self._reasoning_head + _json(text) + self._field_tail if text else b""
+
+    def _call_starts(self, run: Iterable[ToolCallStart]) -> bytes:
+        written = b""
+        for event in run:
+            call = _call(event.call_id, event.name, "")
+            written += self._chunk(_json({"tool_calls": [{"index": self._calls, **call}]}))
+            self._calls += 1
+        return written
+
+    def _arguments(self, run: Iterable[ToolArgumentsDelta]) -> bytes:
+        text = "".join([event.text for event in run])
+        return self._chunk(_json({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": text}}]}))
+
+    def _media(self, run: Iterable[MediaOutput]) -> bytes:
+        return self._text([TextDelta(media_text(event)) for event in run])
+
+    def _annotations(self, run: Iterable[SourcesFound]) -> bytes:
+        sources = [source for event in run for source in event.sources]
+        annotations = [{"index": self._sources + i, **_citation(source)} for i, source in enumerate(sources)]
+        self._sources += len(sources)
+        return self._chunk(_json({"annotations": annotations})) if sources else b""
+
+    def _finish(self, run: Iterable[Finish]) -> bytes:
+        (event,) = run
+        return self._head + b'{},"logprobs":null,"finish_reason":%b}]' % _json(event.reason) + self._end
+
+
+def media_text(event: MediaOutput) -> str:
+    """A picture or clip inside a chat's text, as Markdown."""
+    mark = "![image]" if event.kind is MediaKind.IMAGE else "[video]"
+    return f"\n{mark}({markdown.target(event.url)})\n"
+
+
+def _head(facts: ReplyFacts, kind: str) -> dict[str, object]:
+    fingerprint = hashlib.sha256(f"{__version__}/{facts.model}".encode()).hexdigest()[:10]
+    return {
+        "id": f"chatcmpl-{facts.reply_id}",
+        "object": kind,
+        "created": facts.created_at,
+        "model": facts.model,
+        "system_fingerprint": f"fp_{fingerprint}",
+    }
+
+
+def _usage(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "origin": usage.origin,
+    }
+
+
+def _choice(index: int, result: ChatResult) -> dict[str, object]:
+    calls = [_call(part.call_id, part.name, part.arguments) for part in result.parts if isinstance(part, Called)]
+    content = "".join(
+        part.text if isinstance(part, Said) else media_text(part)
+        for part in result.parts
+        if isinstance(part, Said | MediaOutput)
+    )
+    message: dict[str, object] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
+    if result.reasoning:
+        message["reasoning_content"] = result.reasoning
+    message["annotations"] = [_citation(source) for source in result.sources]
+    if calls:
+        message["tool_calls"] = calls
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": result.finish.reason}
+
+
+def _call(call_id: str, name: str, arguments: str) -> dict[str, object]:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _citation(source: Source) -> dict[str, object]:
+    """The upstream tells no place in the text, so the range is empty."""
+    cited = {"url": source.url, "title": source.title or source.url, "start_index": 0, "end_index": 0}
+    return {"type": "url_citation", "url_citation": cited}

@@ -1,0 +1,116 @@
+"""Errors in OpenAI's vocabulary, for every route that speaks it. Pure.
+
+Which condition gets which status, `type` and `code`: upstream protocol §12.2.
+"""
+
+from math import ceil
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from qwen_proxy.ground.errors import (
+    AccountError,
+    AccountsChallenged,
+    AccountsOutOfQuota,
+    Blame,
+    BodyTooLarge,
+    ClientError,
+    ContentRefused,
+    ExitError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NoAccountUsable,
+    PermissionDenied,
+    PromptTooLong,
+    ProxyError,
+    QuotaExhausted,
+    RouteNotFound,
+    ShuttingDown,
+    Unauthenticated,
+    UnsupportedParameter,
+    UpstreamChallenged,
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+)
+from qwen_proxy.protocols.base import ErrorReply
+
+
+class Terms(Struct, frozen=True):
+    """What OpenAI's API calls a condition."""
+
+    status: int
+    type: str
+    code: str | None
+
+
+_INVALID: Final = "invalid_request_error"
+INTERNAL: Final = Terms(500, "server_error", "internal_error")
+
+# Looked up along a class's bases, so a new class is told as its nearest known kind.
+TERMS: Final[dict[type[ProxyError], Terms]] = {
+    ProxyError: INTERNAL,
+    ClientError: Terms(400, _INVALID, None),
+    UnsupportedParameter: Terms(400, _INVALID, "unsupported_parameter"),
+    Unauthenticated: Terms(401, _INVALID, "invalid_api_key"),
+    PermissionDenied: Terms(403, _INVALID, "permission_denied"),
+    ModelNotFound: Terms(404, _INVALID, "model_not_found"),
+    RouteNotFound: Terms(404, _INVALID, "unknown_url"),
+    MethodNotAllowed: Terms(405, _INVALID, "method_not_supported"),
+    BodyTooLarge: Terms(413, _INVALID, "request_too_large"),
+    PromptTooLong: Terms(400, _INVALID, "context_length_exceeded"),
+    ContentRefused: Terms(400, _INVALID, "content_policy_violation"),
+    AccountError: Terms(502, "upstream_error", "upstream_auth"),
+    QuotaExhausted: Terms(429, "rate_limit_error", "upstream_quota"),
+    ExitError: Terms(502, "upstream_error", "upstream_unavailable"),
+    UpstreamChallenged: Terms(503, "upstream_error", "upstream_verification_required"),
+    UpstreamError: Terms(502, "upstream_error", "upstream_unavailable"),
+    UpstreamOverloaded: Terms(503, "upstream_error", "upstream_unavailable"),
+    UpstreamTimeout: Terms(504, "upstream_error", "upstream_timeout"),
+    NoAccountUsable: Terms(503, "server_error", "no_account"),
+    AccountsOutOfQuota: Terms(429, "rate_limit_error", "upstream_quota"),
+    AccountsChallenged: Terms(503, "upstream_error", "upstream_verification_required"),
+    ShuttingDown: Terms(503, "server_error", "shutting_down"),
+}
+
+_TRIED_HERE: Final = (Blame.UPSTREAM, Blame.EXIT, Blame.ACCOUNT)
+
+
+def terms_of(error: ProxyError) -> Terms:
+    return next(TERMS[kind] for kind in type(error).__mro__ if kind in TERMS)
+
+
+def error_body(error: ProxyError, request_id: str) -> bytes:
+    """`{"error": {message, type, param, code}}`, the body of a reply and the data of a failure inside a stream.
+
+    What has no terms of its own is a bug of ours: it is told by a sentence that gives nothing away.
+    """
+    terms = terms_of(error)
+    if terms is INTERNAL:
+        message = f"something went wrong in this server; its log tells more under request id {request_id}"
+    else:
+        message = str(error)
+    told = {"message": message, "type": terms.type, "param": _param(error), "code": terms.code}
+    return msgspec.json.encode({"error": told})
+
+
+def error_reply(error: ProxyError, request_id: str) -> ErrorReply:
+    """Total over the tree. `x-should-retry: false` stops an SDK from doing again what was tried here already."""
+    headers: list[tuple[str, str]] = []
+    if error.retry_after_seconds is not None:
+        headers.append(("Retry-After", str(max(1, ceil(error.retry_after_seconds)))))
+    if error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable):
+        headers.append(("x-should-retry", "false"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append(("Allow", ", ".join(error.allowed)))
+    return ErrorReply(status=terms_of(error).status, body=error_body(error, request_id), headers=tuple(headers))
+
+
+def _param(error: ProxyError) -> str | None:
+    if isinstance(error, InvalidRequest):
+        return error.param
+    if isinstance(error, ModelNotFound):
+        return "model"
+    return "messages" if isinstance(error, PromptTooLong) else None
