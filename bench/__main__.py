@@ -1,0 +1,176 @@
+"""`python -m bench`: measure the product beside a bare aiohttp proxy and nginx, print a table, keep the numbers.
+
+Always ends with 0, so that no test depends on time; `--check` ends with 1 when a bar is missed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from bench import proxies, report
+from bench.load import Task
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PRODUCT, BARE, NGINX = "product", "bare", "nginx"
+
+STREAM_CPU = report.Quantity("500 streams x 20 events/s: CPU", "us/event", BARE, 1.4)
+STREAM_CPU_FLOOR = report.Quantity("  the same to nginx (goal)", "us/event", NGINX, 4.0)
+LATE = report.Quantity("  lateness of an event, p99", "ms", None, 50.0)
+LATE_MEDIAN = report.Quantity("  lateness of an event, p50", "ms")
+MEMORY = report.Quantity("  memory of an open stream", "KB", None, 60.0)
+FIRST = report.Quantity("  first event, proxied minus direct, p50", "ms", None, 5.0)
+BURST = report.Quantity("bursts of 500 events: CPU", "us/event", BARE, 2.0)
+PACKED = report.Quantity("  the same in 16 KB chunks", "us/event", BARE)
+SHORT = report.Quantity("short streamed chat: CPU", "us/chat", BARE, 1.4)
+CALLS = report.Quantity("  upstream calls", "a chat")
+QUANTITIES = (STREAM_CPU, STREAM_CPU_FLOOR, LATE, LATE_MEDIAN, MEMORY, FIRST, BURST, PACKED, SHORT, CALLS)
+
+Result = dict[str, dict[str, float]]
+
+
+class Bench:
+    """One run: rounds of every scenario over every proxy, by turns."""
+
+    def __init__(self, options: argparse.Namespace, home: Path) -> None:
+        self._quick: bool = options.quick
+        self._rounds: int = options.rounds or (1 if options.quick else 4)
+        cores = sorted(os.sched_getaffinity(0))
+        proxy_core, load_core = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
+        self._programs = proxies.Programs(CHECKOUT, home, proxy_core, load_core)
+        self.columns = tuple(name for name in options.proxies.split(",") if name != NGINX or proxies.nginx())
+        self.measured: dict[report.Quantity, dict[str, list[float]]] = {
+            quantity: {name: [] for name in self.columns} for quantity in QUANTITIES
+        }
+        self.raw: list[dict[str, object]] = []
+
+    def run(self) -> None:
+        for number in range(1, self._rounds + 1):
+            upstream_port = proxies.free_port()
+            with ExitStack() as stack:
+                stack.enter_context(self._programs.upstream(upstream_port))
+                started = {}
+                for name in self.columns:
+                    port = proxies.free_port()
+                    started[name] = (port, stack.enter_context(self._programs.proxy(name, port, upstream_port)))
+                # Memory first: what a process has once held it does not give back, and would hide the streams.
+                for scenario in ("streams", "bursts", "packed", "shorts"):
+                    for name in self._order(number):
+                        port, pid = started[name]
+                        print(f"round {number} of {self._rounds}: {scenario}, {name}", file=sys.stderr, flush=True)
+                        self._measure(scenario, name, self._task(scenario, port, pid, upstream_port))
+
+    def _order(self, number: int) -> tuple[str, ...]:
+        """Another proxy begins each round, so that none always follows the same."""
+        shift = number % len(self.columns)
+        return self.columns[shift:] + self.columns[:shift]
+
+    def _task(self, scenario: str, port: int, pid: int, upstream_port: int) -> Task:
+        window = 2.5 if self._quick else 5.0
+        counts, seconds = {
+            "streams": (
+                {"streams": 500, "rate": 20, "probe_rate": 40},
+                {"ramp": 2.05, "warm": 1.0, "window": window, "probes": window * 0.8},
+            ),
+            "bursts": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 0}, {"warm": 0.5, "window": window / 2}),
+            "packed": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 16384}, {"warm": 0.5, "window": window / 2}),
+            "shorts": ({"connections": 8, "warm": 20, "each": 100 if self._quick else 250}, {}),
+        }[scenario]
+        return Task(
+            scenario="bursts" if scenario == "packed" else scenario, port=port, pid=pid, upstream_port=upstream_port,
+            key=proxies.KEY, counts=counts, seconds=seconds,
+        )  # fmt: skip
+
+    def _measure(self, scenario: str, name: str, task: Task) -> None:
+        result = json.loads(self._programs.load(msgspec.json.encode(task).decode()))
+        self.raw.append({"scenario": scenario, "proxy": name, "counts": task.counts} | result)
+        if result["failures"]:
+            print(f"  {len(result['failures'])} failures, the first: {result['failures'][0]}", file=sys.stderr)
+
+        def note(quantity: report.Quantity, value: float) -> None:
+            self.measured[quantity][name].append(value)
+
+        match scenario:
+            case "streams":
+                cpu = result["cpu"] / result["events"] * 1e6
+                note(STREAM_CPU, cpu)
+                note(STREAM_CPU_FLOOR, cpu)
+                note(LATE, result["late_ms"]["p99"])
+                note(LATE_MEDIAN, result["late_ms"]["p50"])
+                note(MEMORY, result["rss_kb"] / task.counts["streams"])
+                note(FIRST, result["proxied_ms"]["p50"] - result["direct_ms"]["p50"])
+            case "bursts" | "packed":
+                note(BURST if scenario == "bursts" else PACKED, result["cpu"] / result["events"] * 1e6)
+            case _:
+                note(SHORT, result["cpu"] / result["chats"] * 1e6)
+                note(CALLS, result["calls_per_chat"])
+
+
+def machine() -> dict[str, object]:
+    """What the numbers depend on."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    packages = {name: version(name) for name in ("aiohttp", "uvloop", "msgspec", "qwen-proxy")}
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": models[0].partition(": ")[2] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "load_average_at_start": os.getloadavg(),
+    }
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round, about a minute, instead of five")
+    parser.add_argument("--rounds", type=int, help="how many rounds (4, or 1 with --quick)")
+    parser.add_argument("--proxies", default=f"{NGINX},{BARE},{PRODUCT}", help="which to measure, by comma")
+    parser.add_argument("--check", action="store_true", help="end with 1 when a bar is missed")
+    parser.add_argument("--install", action="store_true", help="install nginx with apt first, as root")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    if options.install and not proxies.nginx():
+        proxies.install_nginx()
+    if NGINX in options.proxies and not proxies.nginx():
+        print("nginx is missing, its column is left out; `apt-get install nginx-light` or --install brings it")
+    facts = machine()
+    with tempfile.TemporaryDirectory(prefix="qwen-proxy-bench-") as home:
+        bench = Bench(options, Path(home))
+        bench.run()
+    lines = [report.line(quantity, bench.measured[quantity], PRODUCT) for quantity in QUANTITIES]
+    print(report.table(lines, bench.columns))
+    print(f"\n{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, Python {facts['python']}")
+    results = CHECKOUT / "bench" / "results"
+    results.mkdir(exist_ok=True)
+    path = results / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_bytes(
+        msgspec.json.format(
+            msgspec.json.encode({"machine": facts, "lines": [vars_of(line) for line in lines], "runs": bench.raw})
+        )
+    )
+    print(path.relative_to(CHECKOUT))
+    return int(options.check and any(line.is_met is False for line in lines))
+
+
+def vars_of(line: report.Line) -> dict[str, object]:
+    """A line of the table, flat."""
+    return {
+        "name": line.quantity.name.strip(), "unit": line.quantity.unit, "against": line.quantity.against,
+        "bar": line.quantity.bar, "medians": line.medians, "ratio": line.ratio, "is_met": line.is_met,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
