@@ -251,3 +251,10 @@ class AccountsBusy(NoAccountUsable):
 class ShuttingDown(ProxyError):
     def __init__(self) -> None:
         super().__init__("this server is shutting down; send the request again")
+
+
+class InternalError(ProxyError):
+    """A bug of ours; what it was stands in the log under the request id, not in the answer."""
+
+    def __init__(self) -> None:
+        super().__init__("an internal error; the server's log has it under this request id")

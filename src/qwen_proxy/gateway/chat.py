@@ -1,0 +1,213 @@
+"""A chat request on its way: one attempt loop within one budget of tries and one deadline."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+
+from msgspec import Struct, structs
+
+from qwen_proxy.accounts.leasing import Leasing
+from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
+from qwen_proxy.chat.counting import TokenCounter
+from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
+from qwen_proxy.chat.models import Mode
+from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, TextPart, ToolChoiceKind
+from qwen_proxy.gateway.catalogue import CatalogueSource, Resolved
+from qwen_proxy.gateway.delivery import Delivery
+from qwen_proxy.gateway.reply import ReplyShaper
+from qwen_proxy.gateway.trace import Trace
+from qwen_proxy.gateway.verdict import Past, Verdict, judge, outcome_of
+from qwen_proxy.ground.errors import ProxyError, ReplyCut, UnsupportedParameter
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.tokens import count_messages
+from qwen_proxy.upstreams.base import Upstream
+
+# Above this many characters the tokenizer would hold the event loop for milliseconds: it runs in a thread then.
+COUNT_IN_THREAD_CHARS = 16_384
+
+
+class GatewayOptions(Struct, frozen=True, kw_only=True):
+    """retry_count: tries beyond the first. queue_seconds: how long a request may wait for a free account."""
+
+    retry_count: int = 1
+    retry_backoff_seconds: float = 0.4
+    queue_seconds: float = 60.0
+    deadline_seconds: float = 1800.0
+    delivery: Delivery
+
+
+class ChatGateway:
+    def __init__(
+        self,
+        upstream: Upstream,
+        leasing: Leasing,
+        catalogue: CatalogueSource,
+        *,
+        clock: Clock,
+        tokens: TokenCounter,
+        options: GatewayOptions,
+    ) -> None:
+        self._upstream = upstream
+        self._leasing = leasing
+        self._catalogue = catalogue
+        self._clock = clock
+        self._tokens = tokens
+        self._options = options
+
+    async def resolve(self, request: ChatRequest) -> tuple[ChatRequest, Resolved]:
+        """Give the model its upstream id. Raises ModelNotFound, UnsupportedParameter, or why there is no list."""
+        resolved = (await self._catalogue.get()).resolve(request.model.base)
+        request = structs.replace(request, model=resolved.name)
+        _refuse_what_comes_later(request, self._upstream)
+        return request, resolved
+
+    async def count_prompt(self, request: ChatRequest) -> int:
+        """Tokens of the messages, counted here."""
+        parts = (part for message in request.messages for part in message.parts)
+        chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
+        if chars > COUNT_IN_THREAD_CHARS:
+            return await asyncio.to_thread(count_messages, self._tokens, request.messages)
+        return count_messages(self._tokens, request.messages)
+
+    @asynccontextmanager
+    async def open(
+        self, request: ChatRequest, resolved: Resolved, trace: Trace
+    ) -> AsyncGenerator[AsyncIterator[Batch]]:
+        """Hand out the reply's batches; the first one that comes out carries content, or is the whole reply.
+
+        Until then attempts may be repeated; afterwards a failure is raised where it happened. Every reply has its
+        Usage. Leaving the block closes the upstream's response and returns the lease. Raises ProxyError.
+        """
+        async with aclosing(self._attempts(request, resolved, trace)) as batches:
+            yield batches
+
+    async def _attempts(self, request: ChatRequest, resolved: Resolved, trace: Trace) -> AsyncGenerator[Batch]:
+        options = self._options
+        deadline = self._clock.monotonic() + options.deadline_seconds
+        plan = _Plan()
+        content_sent = False
+        while True:
+            trace.tries += 1
+            queue_deadline = min(deadline, self._clock.monotonic() + options.queue_seconds)
+            credential: Credential | None = None
+            try:
+                async with self._leasing.lease(
+                    Feature.CHAT,
+                    deadline=queue_deadline,
+                    avoid_accounts=plan.avoid_accounts,
+                    avoid_exits=plan.avoid_exits,
+                    only_account=plan.only_account,
+                ) as lease:
+                    credential = lease.credential
+                    trace.account_id = credential.account_id
+                    outcome = Outcome(kind=OutcomeKind.CANCELLED)
+                    try:
+                        async with aclosing(self._attempt(request, resolved, credential, deadline, trace)) as batches:
+                            async for batch in batches:
+                                content_sent = True
+                                if isinstance(batch[-1], Finish):
+                                    outcome = Outcome(kind=OutcomeKind.SUCCEEDED)
+                                yield batch
+                    except ProxyError as error:
+                        outcome = outcome_of(error)
+                        raise
+                    finally:
+                        lease.report(outcome)
+                return
+            except ProxyError as error:
+                trace.failures.append(type(error).__name__)
+                past = Past(
+                    tries_left=options.retry_count + 1 - trace.tries,
+                    content_sent=content_sent,
+                    renewed=plan.renewed,
+                    challenged=plan.challenged,
+                )
+                verdict = judge(error, past)
+                if verdict is Verdict.GIVE_UP or credential is None:
+                    raise
+                plan.after(verdict, credential)
+            if verdict is Verdict.RENEW:
+                await self._renew(credential, queue_deadline, plan, trace)
+            elif verdict is Verdict.PAUSE:
+                await self._clock.sleep(options.retry_backoff_seconds * 2 ** (trace.tries - 1))
+
+    async def _attempt(
+        self, request: ChatRequest, resolved: Resolved, credential: Credential, deadline: float, trace: Trace
+    ) -> AsyncGenerator[Batch]:
+        """One try: batches that are not empty, the last of which ends with Finish. Raises ProxyError."""
+        shaper = ReplyShaper(request.sampling, self._options.delivery, self._tokens)
+        async with self._upstream.open(request, resolved.model, credential, deadline) as reads:
+            async for read in reads:
+                if batch := shaper.take(read):
+                    yield batch
+                if shaper.finish is not None:
+                    trace.usage = shaper.usage or await self._counted(request, shaper)
+                    yield shaper.end(trace.usage)
+                    return
+        raise ReplyCut  # an upstream that ends without Finish breaks its contract; never a success
+
+    async def _renew(self, stale: Credential, deadline: float, plan: "_Plan", trace: Trace) -> None:
+        try:
+            await self._leasing.renew(stale, deadline=deadline)
+        except ProxyError as error:  # the account is lost for this request; another may do
+            trace.failures.append(type(error).__name__)
+            plan.only_account = None
+            plan.avoid_accounts.add(stale.account_id)
+
+    async def _counted(self, request: ChatRequest, shaper: ReplyShaper) -> Usage:
+        """Usage of a reply for which the upstream gave none, or that was cut short here."""
+        prompt_tokens = await self.count_prompt(request)
+        reasoning_tokens = await self._count(shaper.reasoning)
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=await self._count(shaper.text) + reasoning_tokens,
+            reasoning_tokens=reasoning_tokens,
+            origin=UsageOrigin.COUNTED,
+        )
+
+    async def _count(self, text: str) -> int:
+        if len(text) > COUNT_IN_THREAD_CHARS:
+            return await asyncio.to_thread(self._tokens.count, text)
+        return self._tokens.count(text)
+
+
+class _Plan:
+    """What the next try of one request should do otherwise than the ones before."""
+
+    def __init__(self) -> None:
+        self.avoid_accounts: set[str] = set()
+        self.avoid_exits: set[str] = set()
+        self.only_account: str | None = None
+        self.renewed = False
+        self.challenged = False
+
+    def after(self, verdict: Verdict, credential: Credential) -> None:
+        self.only_account = None
+        if verdict is Verdict.RENEW:
+            self.renewed = True
+            self.only_account = credential.account_id
+            return
+        self.avoid_accounts.add(credential.account_id)
+        if verdict in (Verdict.OTHER_EXIT, Verdict.CHALLENGED):
+            self.avoid_exits.add(credential.exit)
+        self.challenged = self.challenged or verdict is Verdict.CHALLENGED
+
+
+def _refuse_what_comes_later(request: ChatRequest, upstream: Upstream) -> None:
+    """Say by name what this version can't do yet, instead of dropping it. Raises UnsupportedParameter."""
+    if request.model.variant.mode is not Mode.CHAT:
+        raise UnsupportedParameter(
+            f"model variant {request.model.variant.mode.value!r} is not served yet; "
+            "use the model without that suffix, or with -thinking, -search or -thinking-search",
+            param="model",
+        )
+    if request.tools and not upstream.has_native_tools and request.tool_choice.kind is not ToolChoiceKind.NONE:
+        raise UnsupportedParameter(
+            "tools are not supported yet; leave them out, or set tool_choice to 'none'", param="tools"
+        )
+    for index, message in enumerate(request.messages):
+        for part in message.parts:
+            if isinstance(part, ImagePart | FilePart):
+                raise UnsupportedParameter(
+                    "images and files are not supported yet; send text only", param=f"messages[{index}].content"
+                )

@@ -1,0 +1,192 @@
+"""What stands around every route: the request's identity, its caller, its body, its errors, its log line."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum, auto
+
+from aiohttp import web
+from msgspec import Struct
+
+from qwen_proxy.config.credentials import KeyInfo
+from qwen_proxy.gateway.trace import Trace
+from qwen_proxy.ground.errors import BodyTooLarge, InternalError, InvalidRequest, ProxyError, ShuttingDown
+from qwen_proxy.protocols.base import ClientProtocol, Incoming
+from qwen_proxy.runtime import logs
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.ids import Ids
+from qwen_proxy.serving.auth import Authenticator
+from qwen_proxy.serving.streaming import StreamedReply
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
+
+
+class Access(Enum):
+    OPEN = auto()
+    KEY = auto()
+    ADMIN = auto()
+
+
+class Exchange(Struct, kw_only=True):
+    """One request while it is served. `caller` is None on an open route.
+
+    A handler that streams sets `stream` and `tell`, so that a failure behind the headers is told in the stream.
+    """
+
+    http: web.Request
+    trace: Trace
+    started_at: float
+    caller: KeyInfo | None
+    path: str
+    stream: StreamedReply | None = None
+    tell: Callable[[ProxyError], bytes] | None = None
+
+    @property
+    def request_id(self) -> str:
+        return self.trace.request_id
+
+
+Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
+
+
+class Endpoints:
+    """Makes aiohttp handlers out of ours, the same way for every route."""
+
+    def __init__(self, authenticator: Authenticator, *, clock: Clock, ids: Ids) -> None:
+        self._authenticator = authenticator
+        self._clock = clock
+        self._ids = ids
+        self._active: set[asyncio.Task[object]] = set()
+        self._expired = False
+        self.draining = False  # answers then close their connection
+
+    @property
+    def active(self) -> int:
+        """How many requests are being served."""
+        return len(self._active)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Wait for every request to end; those that have not after so long are told so, and ended."""
+        self.draining = True
+        deadline = self._clock.monotonic() + timeout_seconds
+        while self._active and (left := deadline - self._clock.monotonic()) > 0:
+            await asyncio.wait(tuple(self._active), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        self._expired = True
+        for task in tuple(self._active):
+            task.cancel()
+        if self._active:
+            await asyncio.wait(tuple(self._active), timeout=LAST_WORDS_SECONDS)
+
+    def endpoint(
+        self, handler: Handler, protocol: ClientProtocol, access: Access
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def serve(request: web.Request) -> web.StreamResponse:
+            """Answer, whatever happens but for the client leaving."""
+            request_id = "req_" + self._ids.token(24)
+            logs.request_id.set(request_id)
+            exchange = Exchange(
+                http=request,
+                trace=Trace(request_id),
+                started_at=self._clock.monotonic(),
+                caller=None,
+                path=request.rel_url.raw_path,
+            )
+            response: web.StreamResponse | None = None
+            task = asyncio.current_task()
+            assert task is not None
+            self._active.add(task)
+            try:
+                answer = response = await self._answer(exchange, handler, protocol, access)
+            finally:
+                self._active.discard(task)
+                self._log(exchange, response)
+            if self.draining:
+                answer.force_close()
+            return answer
+
+        return serve
+
+    async def _answer(
+        self, exchange: Exchange, handler: Handler, protocol: ClientProtocol, access: Access
+    ) -> web.StreamResponse:
+        try:
+            exchange.caller = self._admit(exchange.http, access)
+            return await handler(exchange)
+        except ProxyError as error:
+            return await self._failed(exchange, protocol, error)
+        except asyncio.CancelledError:
+            if not self._expired:
+                raise  # the client has left
+            return await self._failed(exchange, protocol, ShuttingDown())
+        except ConnectionError:
+            raise  # the client has left while it was written to: nobody is there to be told
+        except Exception:
+            log.exception("request failed", extra={"path": exchange.path})
+            return await self._failed(exchange, protocol, InternalError())
+
+    async def _failed(self, exchange: Exchange, protocol: ClientProtocol, error: ProxyError) -> web.StreamResponse:
+        stream = exchange.stream
+        if stream is None or exchange.tell is None or not stream.headers_sent:
+            return self.refusal(protocol, error, exchange.request_id)
+        await stream.write(exchange.tell(error), self._clock.monotonic())
+        await stream.end()
+        return stream.response
+
+    def refusal(self, protocol: ClientProtocol, error: ProxyError, request_id: str) -> web.Response:
+        reply = protocol.error(error, request_id)
+        response = web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        response.headers["x-request-id"] = request_id
+        for name, value in reply.headers:
+            response.headers[name] = value
+        return response
+
+    def _admit(self, request: web.Request, access: Access) -> KeyInfo | None:
+        if access is Access.OPEN:
+            return None
+        if access is Access.ADMIN:
+            return self._authenticator.require_admin(request.headers)
+        return self._authenticator.identify(request.headers)
+
+    def _log(self, exchange: Exchange, response: web.StreamResponse | None) -> None:
+        if not log.isEnabledFor(logging.INFO):
+            return
+        trace, usage = exchange.trace, exchange.trace.usage
+        log.info(
+            "request",
+            extra={
+                "method": exchange.http.method,
+                "path": exchange.path,
+                "status": 499 if response is None else response.status,  # 499: the client left
+                "ms": round((self._clock.monotonic() - exchange.started_at) * 1000, 1),
+                "key": "" if exchange.caller is None else exchange.caller.name,
+                "model": trace.model,
+                "account": mask_account(trace.account_id),
+                "tries": trace.tries,
+                "failures": trace.failures,
+                "tokens": 0 if usage is None else usage.prompt_tokens + usage.completion_tokens,
+            },
+        )
+
+
+def mask_account(account_id: str) -> str:
+    """`al***@example.com`: enough for its operator, no whole address in a log."""
+    name, at, domain = account_id.partition("@")
+    return f"{name[:2]}***{at}{domain}" if account_id else ""
+
+
+async def incoming(exchange: Exchange) -> Incoming:
+    """Read the body whole (aiohttp notices a client that left only then). Raises BodyTooLarge, InvalidRequest."""
+    request = exchange.http
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise BodyTooLarge(request.client_max_size) from error
+    except (web.HTTPException, ValueError) as error:
+        raise InvalidRequest("the request body can't be read: its encoding is broken") from error
+    return Incoming(path=exchange.path, query=request.query, headers=_lower(request.headers), body=body)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,64 @@
+"""The HTTP server on a listening socket that someone else bound, and how it leaves without cutting anyone off."""
+
+import socket
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from qwen_proxy.serving.endpoint import Endpoints
+
+# A peer that vanished without a FIN is noticed after 30 + 3 x 10 s, also while nothing is being sent.
+KEEPALIVE_IDLE_SECONDS = 30
+KEEPALIVE_INTERVAL_SECONDS = 10
+KEEPALIVE_PROBES = 3
+IDLE_CONNECTION_SECONDS = 75.0
+
+
+def keep_alive(listener: socket.socket) -> None:
+    """Set TCP keep-alive on a listener; on Linux the connections it accepts inherit it."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_SECONDS),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_SECONDS),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", (KEEPALIVE_IDLE_SECONDS + KEEPALIVE_PROBES * KEEPALIVE_INTERVAL_SECONDS) * 1000),
+    ):
+        if (option := getattr(socket, name, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class HttpServer:
+    """Serves inside its block. Leaving the block without `drain` ends what still runs at once."""
+
+    def __init__(self, app: web.Application, endpoints: Endpoints, listener: socket.socket) -> None:
+        # handler_cancellation: a client that leaves cancels its handler, which unwinds everything it holds.
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=IDLE_CONNECTION_SECONDS,
+            shutdown_timeout=0.5,
+        )
+        self._endpoints = endpoints
+        self._listener = listener
+
+    async def __aenter__(self) -> Self:
+        keep_alive(self._listener)
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._listener, backlog=1024).start()
+        return self
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Stop accepting at once, close idle connections, let requests run to their end or to the timeout."""
+        for site in self._runner.sites:
+            await site.stop()
+        self._endpoints.draining = True
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()
+        await self._endpoints.drain(timeout_seconds)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()

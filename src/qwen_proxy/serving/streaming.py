@@ -1,0 +1,119 @@
+"""A streamed reply on the wire: the status line, heartbeats, one write per batch, and how it ends.
+
+| state | what the client has | a failure now |
+|---|---|---|
+| pending | nothing | a true HTTP status (the caller answers) |
+| headers sent | the status line, and heartbeats since | told in the stream |
+| content sent | a part of the reply | told in the stream |
+
+Pending ends with the first write, or when `header_commit_seconds` are over (the ticker sends the headers then, and a
+heartbeat with them).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from qwen_proxy.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+
+
+class StreamedReply:
+    """One response. Only its own task calls `write` and `end`; the ticker calls `beat`."""
+
+    def __init__(
+        self, request: web.BaseRequest, headers: Iterable[tuple[str, str]], heartbeat: bytes, started_at: float
+    ) -> None:
+        self._request = request
+        self._response = web.StreamResponse(headers=headers)
+        self._heartbeat = heartbeat
+        self._starting: asyncio.Future[None] | None = None
+        self._ended = False
+        self.pending_since = started_at
+        self.wrote_at = started_at
+
+    @property
+    def headers_sent(self) -> bool:
+        return self._starting is not None
+
+    @property
+    def response(self) -> web.StreamResponse:
+        return self._response
+
+    async def write(self, piece: bytes, now: float) -> None:
+        """Send a piece, the headers before it when they have not gone out. Waits while the client is slow."""
+        if self._starting is None or not self._starting.done():
+            await self._start()
+        self.wrote_at = now
+        await self._response.write(piece)
+
+    async def end(self) -> None:
+        self._ended = True
+        if self._starting is None or not self._starting.done():
+            await self._start()
+        await self._response.write_eof()
+
+    async def beat(self, now: float) -> None:
+        """Keep the connection alive; does nothing while the client has not taken what was written before."""
+        if self._ended:
+            return
+        await self._start()
+        transport = self._request.transport
+        if self._heartbeat and transport is not None and transport.get_write_buffer_size() == 0:
+            self.wrote_at = now
+            await self._response.write(self._heartbeat)
+
+    async def _start(self) -> None:
+        # The ticker and the reply's own task may both come here; the second waits for the first.
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_future()
+            try:
+                await self._response.prepare(self._request)
+            finally:
+                self._starting.set_result(None)
+        elif not self._starting.done():
+            await asyncio.shield(self._starting)
+
+
+class Heartbeats:
+    """One ticker for all streams of this process."""
+
+    def __init__(self, clock: Clock, *, header_commit_seconds: float, heartbeat_seconds: float) -> None:
+        self._clock = clock
+        self._header_commit_seconds = header_commit_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._streams: set[StreamedReply] = set()
+
+    @asynccontextmanager
+    async def watch(self, reply: StreamedReply) -> AsyncGenerator[None]:
+        self._streams.add(reply)
+        try:
+            yield
+        finally:
+            self._streams.discard(reply)
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        tick = min(TICK_SECONDS, self._header_commit_seconds / 4, self._heartbeat_seconds / 4)
+        while True:
+            await self._clock.sleep(tick)
+            await self.tick()
+
+    async def tick(self) -> None:
+        now = self._clock.monotonic()
+        for reply in tuple(self._streams):
+            if reply.headers_sent:
+                due = now - reply.wrote_at >= self._heartbeat_seconds
+            else:
+                due = now - reply.pending_since >= self._header_commit_seconds
+            if due:
+                try:
+                    await reply.beat(now)
+                except (ConnectionError, RuntimeError) as error:  # gone between two ticks; its task is cancelled
+                    log.debug("heartbeat not sent", extra={"reason": type(error).__name__})
