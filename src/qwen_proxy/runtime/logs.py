@@ -22,7 +22,7 @@ from msgspec import Struct
 from qwen_proxy.runtime.logfile import RollingFile
 
 # Set where a request enters; whatever runs for it, tasks included, inherits it.
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+request_id_var: ContextVar[str] = ContextVar("request_id", default="")
 
 LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
@@ -92,11 +92,11 @@ class Logs:
                 return
 
     def _write(self, records: Iterable[logging.LogRecord]) -> None:
-        lines = [self._format(record, self._options) for record in records]
+        lines = [self._line(record) for record in records]
         if dropped := self._handler.take_dropped():
             record = logging.makeLogRecord({"levelno": logging.WARNING, "msg": "log lines dropped", "name": __name__})
             record.__dict__["count"] = dropped
-            lines.append(self._format(record, self._options))
+            lines.append(self._line(record))
         text = "".join(lines)
         # A closed terminal or a full disk is no reason to stop serving, and there is nowhere to tell of it.
         try:
@@ -106,6 +106,12 @@ class Logs:
             pass
         if self._file:
             self._file.write(text.encode(errors="backslashreplace"))
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self._format(record, self._options)
+        except Exception as error:  # a value that can't be printed loses its line, not all lines after it
+            return f"{_time(record)} ERROR log line lost reason={type(error).__name__} logger={record.name}\n"
 
 
 class _Queueing(logging.Handler):
@@ -123,7 +129,7 @@ class _Queueing(logging.Handler):
         if self.waiting.qsize() >= _MOST_WAITING:
             self._dropped += 1
             return
-        if current := request_id.get():
+        if current := request_id_var.get():
             record.__dict__["request_id"] = current
         self.waiting.put(record)
 
@@ -143,13 +149,18 @@ def _fields(record: logging.LogRecord, options: LogOptions) -> dict[str, object]
 
 
 def _shown(value: object, options: LogOptions) -> object:
-    return value if isinstance(value, _PLAIN) else options.redact(str(value))
+    return value if isinstance(value, _PLAIN) else _safe(str(value), options)
+
+
+def _safe(text: str, options: LogOptions) -> str:
+    """Without secrets, and without the lone surrogates of undecodable input, which no encoder takes."""
+    return options.redact(text).encode(errors="backslashreplace").decode()
 
 
 def _trace(record: logging.LogRecord, options: LogOptions) -> str:
     if not record.exc_info or record.exc_info[1] is None:
         return ""
-    return options.redact("".join(traceback.format_exception(record.exc_info[1])))
+    return _safe("".join(traceback.format_exception(record.exc_info[1])), options)
 
 
 def _level(record: logging.LogRecord) -> str:
@@ -162,9 +173,9 @@ def _time(record: logging.LogRecord) -> str:
 
 def _message(record: logging.LogRecord, options: LogOptions) -> str:
     try:
-        return options.redact(record.getMessage())
+        return _safe(record.getMessage(), options)
     except (TypeError, ValueError):  # a foreign library's arguments don't fit its text
-        return options.redact(str(record.msg))
+        return _safe(str(record.msg), options)
 
 
 def _json_line(record: logging.LogRecord, options: LogOptions) -> str:
@@ -181,7 +192,9 @@ def _json_line(record: logging.LogRecord, options: LogOptions) -> str:
 
 
 def _text_line(record: logging.LogRecord, options: LogOptions) -> str:
-    fields = "".join(f" {name}={_quoted(value)}" for name, value in _fields(record, options).items())
+    fields = "".join(
+        f" {name}={_quoted(value)}" for name, value in _fields(record, options).items() if value not in ("", None)
+    )
     message = _message(record, options)
     # A message with a line feed would pass for two lines, the second one forged.
     message = message if message.isprintable() else _json_text(message)
@@ -191,9 +204,9 @@ def _text_line(record: logging.LogRecord, options: LogOptions) -> str:
 
 def _quoted(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    plain = text and text.isprintable() and not any(mark in text for mark in " \"'=")
+    plain = text.isprintable() and not any(mark in text for mark in " \"'=")
     return text if plain else _json_text(text)
 
 
 def _json_text(text: str) -> str:
-    return msgspec.json.encode(text.encode(errors="backslashreplace").decode()).decode()
+    return msgspec.json.encode(text).decode()

@@ -1,0 +1,205 @@
+import io
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from qwen_proxy.ground.redact import redacted
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.runtime.logfile import RollingFile
+from qwen_proxy.runtime.logs import LogOptions, Logs, request_id_var
+
+log = logging.getLogger("qwen_proxy.tests")
+
+TEXT = LogOptions(redact=redacted)
+JSON = LogOptions(redact=redacted, form="json", source="worker-1")
+
+
+def decoded(stream: io.StringIO) -> list[dict[str, object]]:
+    return [msgspec.json.decode(line, type=dict[str, object]) for line in stream.getvalue().splitlines()]
+
+
+def test_text_line_is_a_word_and_its_fields():
+    stream = io.StringIO()
+    with Logs(TEXT, stream):
+        log.info("lease", extra={"account": "al***@x", "wait_seconds": 0.25, "why": "a b", "none": None})
+    line = stream.getvalue()
+    assert line.endswith(' INFO  lease account=al***@x wait_seconds=0.25 why="a b"\n')
+
+
+def test_json_line_has_typed_fields_and_the_originals_level_words():
+    stream = io.StringIO()
+    with Logs(JSON, stream):
+        log.warning("slow", extra={"status": 200, "ok": True, "path": Path("a")})
+        logging.getLogger().critical("end")
+    first, second = decoded(stream)
+    assert first["level"] == "WARN" and second["level"] == "ERROR"
+    assert (first["message"], first["status"], first["ok"], first["path"]) == ("slow", 200, True, "a")
+    assert (first["logger"], first["source"]) == ("qwen_proxy.tests", "worker-1")
+    assert str(first["time"]).endswith("Z")
+
+
+def test_request_id_is_on_every_line_logged_on_its_behalf():
+    stream = io.StringIO()
+    with Logs(JSON, stream):
+        before = request_id_var.set("req_1")
+        log.info("inside")
+        request_id_var.reset(before)
+        log.info("outside")
+    inside, outside = decoded(stream)
+    assert inside["request_id"] == "req_1"
+    assert "request_id" not in outside
+
+
+def test_level_is_the_least_that_is_logged():
+    stream = io.StringIO()
+    with Logs(LogOptions(redact=redacted, level="WARN"), stream):
+        log.info("quiet")
+        log.warning("loud")
+    assert "quiet" not in stream.getvalue() and "loud" in stream.getvalue()
+
+
+@pytest.mark.parametrize("options", [TEXT, JSON])
+def test_secrets_are_masked_in_message_fields_and_traces(options: LogOptions):
+    stream = io.StringIO()
+    with Logs(options, stream):
+        log.info("sign-in with Bearer canary-1", extra={"token": "canary-2", "url": "http://u:canary-3@h", "n": 1})
+        log.info("account", extra={"account": [Secret("canary-4")]})
+        try:
+            raise ValueError("eyJhbGciOiJIUzI1NiJ9.canary-5.sig")
+        except ValueError:
+            log.exception("failed")
+    assert "canary" not in stream.getvalue()
+    assert "ValueError" in stream.getvalue()
+
+
+def test_line_feeds_do_not_forge_lines():
+    stream = io.StringIO()
+    with Logs(TEXT, stream):
+        log.info("one\n2026-01-01 ERROR two", extra={"path": "/v1\r\nx=y"})
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [TEXT, JSON])
+def test_half_a_character_is_no_obstacle(options: LogOptions):
+    stream = io.StringIO()
+    with Logs(options, stream):
+        log.info("odd \ud800", extra={"path": "/\udcff"})
+        log.info("next")
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_arguments_that_do_not_fit_lose_nothing():
+    stream = io.StringIO()
+    with Logs(TEXT, stream):
+        log.info("one %d %d", "x")  # a foreign library's slip
+    assert "one %d %d" in stream.getvalue()
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("canary")
+
+
+@pytest.mark.parametrize("options", [TEXT, JSON])
+def test_a_value_that_cannot_be_printed_loses_its_line_only(options: LogOptions):
+    stream = io.StringIO()
+    with Logs(options, stream):
+        log.info("one", extra={"value": Unprintable()})
+        log.info("two", extra={"value": 2})
+    lost, kept = stream.getvalue().splitlines()
+    assert "reason=RuntimeError" in lost and "canary" not in lost
+    assert "two" in kept
+
+
+def test_what_was_before_is_back_afterwards():
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    with Logs(TEXT, io.StringIO()):
+        assert root.handlers != before[1]
+    assert (root.level, root.handlers) == before
+
+
+class StuckStream(io.StringIO):
+    def write(self, s: str, /) -> int:
+        raise BrokenPipeError
+
+
+def test_a_broken_stream_does_not_stop_the_file(tmp_path: Path):
+    options = LogOptions(redact=redacted, file=tmp_path / "logs" / "qwen-proxy.log")
+    with Logs(options, StuckStream()):
+        log.info("still here")
+    assert "still here" in (tmp_path / "logs" / "qwen-proxy.log").read_text()
+
+
+def test_file_turns_over_and_keeps_so_many(tmp_path: Path):
+    path = tmp_path / "a.log"
+    file = RollingFile(path, 10, 3)
+    for number in range(5):
+        file.write(f"line {number} ....\n".encode())
+    file.close()
+    kept = {name.name: name.read_text()[:6] for name in tmp_path.iterdir() if name.suffix != ".lock"}
+    assert kept == {"a.log": "line 4", "a.log.1": "line 3", "a.log.2": "line 2"}
+
+
+def test_one_file_is_kept_when_one_is_wanted(tmp_path: Path):
+    file = RollingFile(tmp_path / "a.log", 5, 1)
+    file.write(b"first line\n")
+    file.write(b"second line\n")
+    file.close()
+    assert (tmp_path / "a.log").read_text() == "second line\n"
+    assert not (tmp_path / "a.log.1").exists()
+
+
+def test_two_writers_of_one_file_follow_each_other(tmp_path: Path):
+    path = tmp_path / "a.log"
+    one, other = RollingFile(path, 10, 9), RollingFile(path, 10, 9)
+    for number in range(8):
+        (one, other)[number % 2].write(f"line {number} ....\n".encode())
+    one.close()
+    other.close()
+    lines = sorted(line for name in tmp_path.glob("a.log*") for line in name.read_text().splitlines())
+    assert lines == [f"line {number} ...." for number in range(8)]
+    assert path.read_text() == "line 7 ....\n"
+
+
+def test_a_removed_file_comes_back(tmp_path: Path):
+    file = RollingFile(tmp_path / "a.log", 1000, 2)
+    file.write(b"one\n")
+    (tmp_path / "a.log").unlink()
+    file.write(b"two\n")
+    file.close()
+    assert (tmp_path / "a.log").read_text() == "two\n"
+
+
+def test_a_disk_that_fails_loses_lines_and_raises_nothing(tmp_path: Path):
+    (tmp_path / "logs").touch()
+    file = RollingFile(tmp_path / "logs" / "a.log", 1000, 2)
+    file.write(b"lost\n")
+    (tmp_path / "logs").unlink()
+    file.write(b"kept\n")
+    file.close()
+    assert (tmp_path / "logs" / "a.log").read_text() == "kept\n"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from qwen_proxy.runtime.logfile import RollingFile
+file = RollingFile(Path(sys.argv[1]), 2000, 1000)
+for number in range(500):
+    file.write(f"{sys.argv[2]} {number} {'.' * 20}\\n".encode())
+"""
+
+
+def test_processes_share_a_file_and_lose_no_line(tmp_path: Path):
+    path = tmp_path / "a.log"
+    environ = {"PATH": os.defpath}
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name], env=environ) for name in "abc"]
+    assert [writer.wait(30) for writer in writers] == [0, 0, 0]
+    lines = [line for name in tmp_path.glob("a.log*") for line in name.read_text().splitlines()]
+    assert sorted(line[: line.rindex(" ")] for line in lines) == sorted(f"{n} {i}" for n in "abc" for i in range(500))
