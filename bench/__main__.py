@@ -7,8 +7,10 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import proxies, report
+from bench import hotspots, proxies, report
 from bench.load import Task
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -34,7 +36,7 @@ SHORT = report.Quantity("short streamed chat: CPU", "us/chat", BARE, 1.4)
 CALLS = report.Quantity("  upstream calls", "a chat")
 QUANTITIES = (STREAM_CPU, STREAM_CPU_FLOOR, LATE, LATE_MEDIAN, MEMORY, FIRST, BURST, PACKED, SHORT, CALLS)
 
-Result = dict[str, dict[str, float]]
+SCENARIOS = ("streams", "bursts", "packed", "shorts")
 
 
 class Bench:
@@ -45,8 +47,10 @@ class Bench:
         self._rounds: int = options.rounds or (1 if options.quick else 4)
         cores = sorted(os.sched_getaffinity(0))
         proxy_core, load_core = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
-        self._programs = proxies.Programs(CHECKOUT, home, proxy_core, load_core)
-        self.columns = tuple(name for name in options.proxies.split(",") if name != NGINX or proxies.nginx())
+        self._stacks = home / "stacks" if options.profile else None
+        self._programs = proxies.Programs(CHECKOUT, home, proxy_core, load_core, self._stacks)
+        left_out = {NGINX} if options.profile or not proxies.nginx() else set[str]()
+        self.columns = tuple(name for name in options.proxies.split(",") if name not in left_out)
         self.measured: dict[report.Quantity, dict[str, list[float]]] = {
             quantity: {name: [] for name in self.columns} for quantity in QUANTITIES
         }
@@ -62,11 +66,26 @@ class Bench:
                     port = proxies.free_port()
                     started[name] = (port, stack.enter_context(self._programs.proxy(name, port, upstream_port)))
                 # Memory first: what a process has once held it does not give back, and would hide the streams.
-                for scenario in ("streams", "bursts", "packed", "shorts"):
+                for scenario in SCENARIOS:
                     for name in self._order(number):
                         port, pid = started[name]
                         print(f"round {number} of {self._rounds}: {scenario}, {name}", file=sys.stderr, flush=True)
                         self._measure(scenario, name, self._task(scenario, port, pid, upstream_port))
+
+    def profile(self) -> Iterator[tuple[str, str, str]]:
+        """Each scenario once over each proxy, sampled: (scenario, proxy, stacks with their counts)."""
+        assert self._stacks is not None
+        for scenario in SCENARIOS:
+            for name in self.columns:
+                self._stacks.mkdir()
+                upstream_port, port = proxies.free_port(), proxies.free_port()
+                with (
+                    self._programs.upstream(upstream_port),
+                    self._programs.proxy(name, port, upstream_port) as pid,
+                ):
+                    self._measure(scenario, name, self._task(scenario, port, pid, upstream_port))
+                yield scenario, name, "".join(file.read_text() for file in self._stacks.iterdir())
+                shutil.rmtree(self._stacks)
 
     def _order(self, number: int) -> tuple[str, ...]:
         """Another proxy begins each round, so that none always follows the same."""
@@ -134,6 +153,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, about a minute, instead of five")
     parser.add_argument("--rounds", type=int, help="how many rounds (4, or 1 with --quick)")
     parser.add_argument("--proxies", default=f"{NGINX},{BARE},{PRODUCT}", help="which to measure, by comma")
+    parser.add_argument("--profile", action="store_true", help="sample where each proxy spends its time, instead")
     parser.add_argument("--check", action="store_true", help="end with 1 when a bar is missed")
     parser.add_argument("--install", action="store_true", help="install nginx with apt first, as root")
     return parser.parse_args()
@@ -145,26 +165,34 @@ def main() -> int:
         proxies.install_nginx()
     if NGINX in options.proxies and not proxies.nginx():
         print("nginx is missing, its column is left out; `apt-get install nginx-light` or --install brings it")
-    facts = machine()
+    results = CHECKOUT / "bench" / "results"
+    results.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="qwen-proxy-bench-") as home:
         bench = Bench(options, Path(home))
+        if options.profile:
+            return profile(bench, results)
+        facts = machine()
         bench.run()
     lines = [report.line(quantity, bench.measured[quantity], PRODUCT) for quantity in QUANTITIES]
     print(report.table(lines, bench.columns))
     print(f"\n{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, Python {facts['python']}")
-    results = CHECKOUT / "bench" / "results"
-    results.mkdir(exist_ok=True)
     path = results / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    path.write_bytes(
-        msgspec.json.format(
-            msgspec.json.encode({"machine": facts, "lines": [vars_of(line) for line in lines], "runs": bench.raw})
-        )
-    )
+    whole = {"machine": facts, "lines": [as_fields(line) for line in lines], "runs": bench.raw}
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
     print(path.relative_to(CHECKOUT))
     return int(options.check and any(line.is_met is False for line in lines))
 
 
-def vars_of(line: report.Line) -> dict[str, object]:
+def profile(bench: Bench, results: Path) -> int:
+    """Print where the time goes, and keep the stacks for a flame graph."""
+    for scenario, name, stacks in bench.profile():
+        path = results / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{scenario}-{name}.stacks"
+        path.write_text(stacks)
+        print(f"\n{scenario}, {name}: {path.relative_to(CHECKOUT)}\n{hotspots.summary(stacks, 30)}")
+    return 0
+
+
+def as_fields(line: report.Line) -> dict[str, object]:
     """A line of the table, flat."""
     return {
         "name": line.quantity.name.strip(), "unit": line.quantity.unit, "against": line.quantity.against,

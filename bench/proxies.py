@@ -96,12 +96,19 @@ def running(
 class Programs:
     """How to start each, given the place of this run."""
 
-    def __init__(self, checkout: Path, home: Path, proxy_core: int | None, load_core: int | None) -> None:
+    def __init__(
+        self, checkout: Path, home: Path, proxy_core: int | None, load_core: int | None, profile: Path | None = None
+    ) -> None:
+        """`profile`: where the proxies in Python leave their stacks (bench/sampling); None: they are not sampled."""
         self._checkout = checkout
         self._home = home
         self._proxy_core = proxy_core
         self._load_core = load_core
         self._environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(home), "PYTHONPATH": str(checkout)}
+        self._sampling: dict[str, str] = {}
+        if profile is not None:
+            path = f"{checkout / 'bench' / 'sampling'}:{checkout}"
+            self._sampling = {"PYTHONPATH": path, "BENCH_PROFILE_DIRECTORY": str(profile)}
 
     @contextmanager
     def upstream(self, port: int) -> Iterator[int]:
@@ -117,7 +124,11 @@ class Programs:
         start = {"nginx": self._nginx, "bare": self._bare, "product": self._product}[name]
         command, path, environment = start(port, upstream_port)
         with running(
-            command, core=self._proxy_core, ready=(port, path), home=self._home, environment=environment
+            command,
+            core=self._proxy_core,
+            ready=(port, path),
+            home=self._home,
+            environment=environment | self._sampling,
         ) as pid:
             yield pid
 
