@@ -8,20 +8,9 @@ from hypothesis import strategies as st
 from qwen_proxy.ground.errors import UpstreamProtocolError
 from qwen_proxy.ground.sse import SseDecoder
 
-TOKENS = (b"data: ", b"data:", b"data", b"\n", b"\r", b"\r\n", b"\n\n", b": c", b"{", b"x", b"\xef\xbb\xbf", b"\xe2\x82")
-    b"data: ",
-    b"data:",
-    b"data",
-    b"\n",
-    b"\r",
-    b"\r\n",
-    b"\n\n",
-    b": c",
-    b"{",
-    b"x",
-    b"\xef\xbb\xbf",
-    b"\xe2\x82\xac",
-]
+LINE_PIECES = (b"data: ", b"data:", b"data", b": c", b"{", b"x")
+LINE_ENDS = (b"\n", b"\r", b"\r\n", b"\n\n")
+TOKENS = (*LINE_PIECES, *LINE_ENDS, b"\xef\xbb\xbf", b"\xe2\x82\xac")
 bodies = st.lists(st.sampled_from(TOKENS), max_size=40).map(b"".join)
 
 

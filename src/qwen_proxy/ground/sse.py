@@ -59,7 +59,8 @@ class SseDecoder:
                 payloads.append(frame[6:])
             else:
                 self._slowly(frame + b"\n\n", payloads)
-        self._slowly(rest, payloads)
+        if rest:
+            self._slowly(rest, payloads)
         return payloads
 
     def finish(self) -> list[bytes]:
@@ -78,11 +79,9 @@ class SseDecoder:
 
     def _slowly(self, chunk: bytes, payloads: list[bytes]) -> None:
         """Line by line, with any of the three line ends; bytes.splitlines knows exactly those."""
-        if not chunk:
-            return
         lines = chunk.splitlines()
-        rest = b"" if chunk[-1] in b"\r\n" else lines.pop()
-        self._skip_lf = chunk[-1] == 0x0D
+        rest = lines.pop() if chunk[-1:] not in (b"", b"\n", b"\r") else b""
+        self._skip_lf = chunk.endswith(b"\r")
         for line in lines:
             if self._line:
                 self._line += line
