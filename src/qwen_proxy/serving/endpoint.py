@@ -8,13 +8,14 @@ from enum import Enum, auto
 from aiohttp import web
 from msgspec import Struct
 
+from qwen_proxy.accounts.report import masked
 from qwen_proxy.config.credentials import KeyInfo
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground.errors import BodyTooLarge, InternalError, InvalidRequest, ProxyError, ShuttingDown
 from qwen_proxy.protocols.base import ClientProtocol, Incoming
-from qwen_proxy.runtime import logs
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
+from qwen_proxy.runtime.logs import request_id_var
 from qwen_proxy.serving.auth import Authenticator
 from qwen_proxy.serving.streaming import StreamedReply
 
@@ -85,7 +86,7 @@ class Endpoints:
         async def serve(request: web.Request) -> web.StreamResponse:
             """Answer, whatever happens but for the client leaving."""
             request_id = "req_" + self._ids.token(24)
-            logs.request_id.set(request_id)
+            request_id_var.set(request_id)
             exchange = Exchange(
                 http=request,
                 trace=Trace(request_id),
@@ -162,18 +163,12 @@ class Endpoints:
                 "ms": round((self._clock.monotonic() - exchange.started_at) * 1000, 1),
                 "key": "" if exchange.caller is None else exchange.caller.name,
                 "model": trace.model,
-                "account": mask_account(trace.account_id),
+                "account": masked(trace.account_id) if trace.account_id else "",
                 "tries": trace.tries,
                 "failures": trace.failures,
                 "tokens": 0 if usage is None else usage.prompt_tokens + usage.completion_tokens,
             },
         )
-
-
-def mask_account(account_id: str) -> str:
-    """`al***@example.com`: enough for its operator, no whole address in a log."""
-    name, at, domain = account_id.partition("@")
-    return f"{name[:2]}***{at}{domain}" if account_id else ""
 
 
 async def incoming(exchange: Exchange) -> Incoming:

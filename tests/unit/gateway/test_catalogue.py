@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from tests.support.clock import FakeClock
 
 from qwen_proxy.chat.models import PLAIN, Mode, Model, Variant
 from qwen_proxy.gateway.catalogue import RETRY_AFTER_FAILURE_SECONDS, Catalogue, CatalogueSource
 from qwen_proxy.ground.errors import ModelNotFound, UpstreamUnavailable
-from tests.support.clock import FakeClock
 
 PLUS = Model(id="qwen3.7-plus", display_name="Qwen3.7-Plus", thinks=True, searches=True)
 MAX = Model(id="qwen3.8-max", display_name="Qwen3.8-Max", thinks=True)
@@ -49,7 +49,7 @@ def test_a_real_name_wins_over_an_alias() -> None:
 def test_an_unknown_name_is_refused_with_near_ones(asked: str) -> None:
     with pytest.raises(ModelNotFound) as caught:
         Catalogue(MODELS, [("gpt-*", "gone")]).resolve(asked)
-    assert ("qwen3.7-plus" in caught.value.near) == (asked == "qwen3.7-plu")
+    assert ("Qwen3.7-Plus" in caught.value.near) == (asked == "qwen3.7-plu")
 
 
 def test_no_name_without_models_is_refused() -> None:

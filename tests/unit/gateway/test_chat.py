@@ -1,0 +1,303 @@
+"""The attempt loop: what is tried again, with which account, and what is never tried again."""
+
+import asyncio
+
+import pytest
+
+from qwen_proxy.accounts.model import OutcomeKind
+from qwen_proxy.chat.events import (
+    Batch,
+    Finish,
+    FinishReason,
+    MediaKind,
+    MediaOutput,
+    ReasoningDelta,
+    ReplyStart,
+    Source,
+    SourcesFound,
+    TextDelta,
+    Usage,
+    UsageOrigin,
+)
+from qwen_proxy.chat.grammar import Grammar
+from qwen_proxy.chat.models import Model, ModelName
+from qwen_proxy.chat.request import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    Part,
+    Role,
+    Sampling,
+    TextPart,
+    Tool,
+    ToolChoice,
+    ToolChoiceKind,
+)
+from qwen_proxy.config.choices import SearchInfo
+from qwen_proxy.gateway.catalogue import CatalogueSource
+from qwen_proxy.gateway.chat import COUNT_IN_THREAD_CHARS, ChatGateway, GatewayOptions
+from qwen_proxy.gateway.delivery import Delivery
+from qwen_proxy.gateway.trace import Trace
+from qwen_proxy.ground import errors
+from tests.support.clock import FakeClock
+from tests.support.counting import WordCounter
+from tests.support.scripted import Desk, Script, ScriptedUpstream
+
+MODEL = Model(id="qwen3.7-plus", display_name="Qwen3.7-Plus", thinks=True)
+STOP = Finish(FinishReason.STOP)
+USAGE = Usage(prompt_tokens=7, completion_tokens=2)
+START = ReplyStart("r1")
+GOOD: Script = [[START], [TextDelta("Hel"), TextDelta("lo")], [USAGE, STOP]]
+
+
+def gateway(upstream: ScriptedUpstream, desk: Desk, clock: FakeClock | None = None, **options: float) -> ChatGateway:
+    clock = clock or FakeClock()
+    shown = Delivery(show_reasoning=True, reasoning_in_content=False, search_info=SearchInfo.NONE)
+
+    async def fetch() -> list[Model]:
+        return await upstream.models(None, 0)
+
+    return ChatGateway(
+        upstream,
+        desk,
+        CatalogueSource(fetch, clock=clock, ttl_seconds=0),
+        clock=clock,
+        tokens=WordCounter(),
+        options=GatewayOptions(
+            retry_count=int(options.get("retry_count", 1)),
+            retry_backoff_seconds=options.get("backoff", 0),
+            delivery=shown,
+        ),
+    )
+
+
+def question(text: str = "hi there", sampling: Sampling | None = None) -> ChatRequest:
+    return ChatRequest(
+        model=ModelName("Qwen3.7-Plus"),
+        messages=(Message(Role.USER, (TextPart(text),)),),
+        sampling=sampling or Sampling(),
+    )
+
+
+async def ask(chat: ChatGateway, request: ChatRequest, trace: Trace | None = None) -> list[Batch]:
+    request, resolved = await chat.resolve(request)
+    batches: list[Batch] = []
+    async with chat.open(request, resolved, trace or Trace("req_1")) as reply:
+        async for batch in reply:
+            batches.append(batch)
+    grammar = Grammar()
+    for batch in batches:
+        grammar.feed(batch)
+    grammar.finish()
+    return batches
+
+
+def scripted(*scripts: Script) -> ScriptedUpstream:
+    return ScriptedUpstream(*scripts, models=[MODEL])
+
+
+async def test_a_good_reply_passes_through_and_the_account_is_told() -> None:
+    upstream, desk, trace = scripted(GOOD), Desk("a"), Trace("req_1")
+    batches = await ask(gateway(upstream, desk), question(), trace)
+    assert batches == [[START, TextDelta("Hel"), TextDelta("lo")], [USAGE, STOP]]
+    assert desk.outcomes == [("a", OutcomeKind.SUCCEEDED)]
+    assert (trace.tries, trace.account_id, trace.usage, trace.failures) == (1, "a", USAGE, [])
+    assert upstream.requests[0].model.base == "qwen3.7-plus"
+
+
+async def test_nothing_comes_out_before_there_is_content() -> None:
+    sources = SourcesFound((Source("https://example.com"),))
+    upstream = scripted([[START], [], [sources], [ReasoningDelta("hm")], [TextDelta("x")], [USAGE, STOP]])
+    batches = await ask(gateway(upstream, Desk("a")), question())
+    assert batches == [[START, sources, ReasoningDelta("hm")], [TextDelta("x")], [USAGE, STOP]]
+
+
+async def test_a_picture_is_content() -> None:
+    picture = MediaOutput(MediaKind.IMAGE, "https://cdn.qwenlm.ai/output/a.png")
+    assert (await ask(gateway(scripted([[START, picture], [USAGE, STOP]]), Desk("a")), question()))[0][1] == picture
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        errors.UpstreamUnavailable("HTTP 503"),
+        errors.ReplyEmpty("nothing"),
+        errors.ReplyCut(),
+        errors.QuotaExhausted(60),
+        errors.UpstreamChallenged("json"),
+        errors.ExitUnreachable("refused"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+async def test_a_failure_before_content_is_tried_on_another_account_and_exit(failure: errors.ProxyError) -> None:
+    upstream, desk = scripted([[START], failure], GOOD), Desk("a@x", "b@x", "c@y")
+    batches = await ask(gateway(upstream, desk), question())
+    assert batches[-1] == [USAGE, STOP]
+    expected = "c" if failure.blame is errors.Blame.EXIT else "b"
+    assert upstream.accounts == ["a", expected]
+    assert [kind for _, kind in desk.outcomes][1] is OutcomeKind.SUCCEEDED
+
+
+async def test_content_that_was_sent_is_never_followed_by_another_try() -> None:
+    upstream, desk = scripted([[START], [TextDelta("Hel")], errors.ReplyCut()], GOOD), Desk("a", "b")
+    chat = gateway(upstream, desk, retry_count=5)
+    request, resolved = await chat.resolve(question())
+    got: list[Batch] = []
+    with pytest.raises(errors.ReplyCut):
+        async with chat.open(request, resolved, Trace("req_1")) as reply:
+            async for batch in reply:
+                got.append(batch)
+    assert got == [[START, TextDelta("Hel")]]
+    assert (len(upstream.requests), desk.held, upstream.open_now) == (1, 0, 0)
+
+
+async def test_all_reasons_share_one_budget_of_tries() -> None:
+    upstream = scripted([errors.ReplyEmpty("nothing")], [errors.QuotaExhausted(60)], [errors.UpstreamOverloaded()], GOOD)
+    trace = Trace("req_1")
+    with pytest.raises(errors.UpstreamOverloaded):
+        await ask(gateway(upstream, Desk("a", "b", "c", "d"), retry_count=2), question(), trace)
+    assert trace.tries == 3
+    assert trace.failures == ["ReplyEmpty", "QuotaExhausted", "UpstreamOverloaded"]
+
+
+async def test_zero_retries_is_one_try() -> None:
+    upstream = scripted([errors.ReplyCut()], GOOD)
+    with pytest.raises(errors.ReplyCut):
+        await ask(gateway(upstream, Desk("a"), retry_count=0), question())
+    assert len(upstream.requests) == 1
+
+
+async def test_a_rejected_token_is_renewed_once_and_the_same_account_tried_again() -> None:
+    upstream, desk = scripted([errors.CredentialRejected()], GOOD), Desk("a", "b")
+    await ask(gateway(upstream, desk), question())
+    assert (desk.renewed, upstream.accounts) == (["a"], ["a", "a"])
+    assert desk.outcomes == [("a", OutcomeKind.CREDENTIAL_REJECTED), ("a", OutcomeKind.SUCCEEDED)]
+
+
+async def test_a_token_rejected_twice_goes_to_another_account() -> None:
+    rejected = [errors.CredentialRejected()]
+    upstream, desk = scripted(rejected, rejected, GOOD), Desk("a", "b")
+    await ask(gateway(upstream, desk, retry_count=2), question())
+    assert (desk.renewed, upstream.accounts) == (["a"], ["a", "a", "b"])
+
+
+async def test_a_sign_in_that_fails_goes_to_another_account() -> None:
+    refused = errors.SignInRefused(errors.SignInReason.WRONG_PASSWORD)
+    upstream, desk, trace = scripted([errors.CredentialRejected()], GOOD), Desk("a", "b", renewal=refused), Trace("r")
+    await ask(gateway(upstream, desk), question(), trace)
+    assert upstream.accounts == ["a", "b"]
+    assert trace.failures == ["CredentialRejected", "SignInRefused"]
+
+
+async def test_a_second_challenge_ends_the_request_whatever_tries_are_left() -> None:
+    challenged = [errors.UpstreamChallenged("json")]
+    upstream = scripted(challenged, challenged, GOOD)
+    with pytest.raises(errors.UpstreamChallenged):
+        await ask(gateway(upstream, Desk("a@x", "b@y", "c@z"), retry_count=9), question())
+    assert len(upstream.requests) == 2
+
+
+async def test_without_an_account_the_pools_reason_is_told() -> None:
+    with pytest.raises(errors.NoAccountUsable):
+        await ask(gateway(scripted(GOOD), Desk(), retry_count=3), question())
+
+
+async def test_the_pause_before_another_try_doubles() -> None:
+    clock = FakeClock()
+    cut: Script = [errors.ReplyCut()]
+    chat = gateway(scripted(cut, cut, GOOD), Desk("a"), clock, retry_count=2, backoff=0.4)
+    asking = asyncio.ensure_future(ask(chat, question()))  # noqa: TID251
+    await clock.advance(0.39)
+    assert clock.sleepers == 1
+    await clock.advance(0.02)
+    await clock.advance(0.79)
+    assert not asking.done()
+    await clock.advance(0.02)
+    assert (await asking)[-1] == [USAGE, STOP]
+
+
+async def test_an_upstream_that_ends_without_a_finish_is_a_failure() -> None:
+    with pytest.raises(errors.ReplyCut):
+        await ask(gateway(scripted([[START], []]), Desk("a"), retry_count=0), question())
+
+
+async def test_usage_is_counted_here_when_the_upstream_gives_none() -> None:
+    reply: Script = [[START, ReasoningDelta("let me see")], [TextDelta("one two three")], [STOP]]
+    trace = Trace("req_1")
+    batches = await ask(gateway(scripted(reply), Desk("a")), question("four words are here"), trace)
+    assert batches[-1] == [trace.usage, STOP]
+    assert trace.usage is not None
+    assert trace.usage.origin is UsageOrigin.COUNTED
+    assert (trace.usage.completion_tokens, trace.usage.reasoning_tokens) == (6, 3)
+    assert trace.usage.prompt_tokens >= 4
+
+
+async def test_a_stop_sequence_ends_the_reply_and_the_upstream() -> None:
+    upstream, desk = scripted([[START, TextDelta("one STOP two")], [TextDelta("three")], [USAGE, STOP]]), Desk("a")
+    batches = await ask(gateway(upstream, desk), question(sampling=Sampling(stop=("STOP",))))
+    assert batches[0] == [START, TextDelta("one ")]
+    assert batches[-1][-1] == Finish(FinishReason.STOP, "STOP")
+    assert desk.outcomes == [("a", OutcomeKind.SUCCEEDED)]
+    assert upstream.open_now == 0
+
+
+async def test_a_reply_that_a_stop_sequence_leaves_empty_is_no_failure() -> None:
+    batches = await ask(gateway(scripted([[START, TextDelta("STOP")]]), Desk("a")), question(sampling=Sampling(stop=("STOP",))))
+    assert [type(event) for event in batches[-1]] == [ReplyStart, Usage, Finish]
+
+
+async def test_long_texts_are_counted_all_the_same() -> None:
+    words = "word " * (COUNT_IN_THREAD_CHARS // 4)
+    trace = Trace("req_1")
+    await ask(gateway(scripted([[START, TextDelta(words)], [STOP]]), Desk("a")), question(words), trace)
+    assert trace.usage is not None
+    assert trace.usage.completion_tokens == len(words.split())
+
+
+async def test_leaving_closes_the_upstream_and_returns_the_lease_as_cancelled() -> None:
+    upstream, desk = scripted(GOOD), Desk("a")
+    chat = gateway(upstream, desk)
+    request, resolved = await chat.resolve(question())
+    async with chat.open(request, resolved, Trace("req_1")) as reply:
+        await anext(reply)
+        assert (desk.held, upstream.open_now) == (1, 1)
+    assert (desk.held, upstream.open_now) == (0, 0)
+    assert desk.outcomes == [("a", OutcomeKind.CANCELLED)]
+
+
+async def test_leaving_behind_the_finish_still_counts_as_a_success() -> None:
+    desk = Desk("a")
+    chat = gateway(scripted(GOOD), desk)
+    request, resolved = await chat.resolve(question())
+    async with chat.open(request, resolved, Trace("req_1")) as reply:
+        async for batch in reply:
+            if isinstance(batch[-1], Finish):
+                break
+    assert desk.outcomes == [("a", OutcomeKind.SUCCEEDED)]
+
+
+@pytest.mark.parametrize(
+    ("model", "parts", "tools", "param"),
+    [
+        ("Qwen3.7-Plus-image", (TextPart("x"),), (), "model"),
+        ("Qwen3.7-Plus", (TextPart("x"),), (Tool("f"),), "tools"),
+        ("Qwen3.7-Plus", (ImagePart("https://example.com/a.png"),), (), "messages[0].content"),
+    ],
+)
+async def test_what_can_not_be_honoured_is_refused_by_name(
+    model: str, parts: tuple[Part, ...], tools: tuple[Tool, ...], param: str
+) -> None:
+    request = ChatRequest(model=ModelName(model), messages=(Message(Role.USER, parts),), tools=tools)
+    with pytest.raises(errors.UnsupportedParameter) as caught:
+        await gateway(scripted(GOOD), Desk("a")).resolve(request)
+    assert caught.value.param == param
+
+
+async def test_tools_that_may_not_be_called_do_no_harm() -> None:
+    request = ChatRequest(
+        model=ModelName("Qwen3.7-Plus"),
+        messages=(Message(Role.USER, (TextPart("x"),)),),
+        tools=(Tool("f"),),
+        tool_choice=ToolChoice(ToolChoiceKind.NONE),
+    )
+    assert (await ask(gateway(scripted(GOOD), Desk("a")), request))[-1] == [USAGE, STOP]
