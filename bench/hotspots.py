@@ -21,7 +21,7 @@ def summary(stacks: str, count: int) -> str:
         lines[frames[-1], line.removeprefix("line ")] += times
         for frame in set(frames):
             whole[frame] += times
-    total = max(1, own.total())
+    total = own.total()
     rows = [f"{total} samples", "  own  whole"]
     for function, times in own.most_common(count):
         hot = [f"{line} ({share / total:.1%})" for (of, line), share in lines.most_common() if of == function][:3]
