@@ -1,10 +1,11 @@
 """An ordinary client of the simulated site, for its tests: complete headers, complete bodies, and nothing clever."""
 
+import asyncio
 import hashlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,13 @@ Fields = dict[str, Any]
 
 def hashed(password: str) -> str:
     return hashlib.sha256(password.encode()).hexdigest()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a second at most."""
+    async with asyncio.timeout(1.0):
+        while not true():  # noqa: ASYNC110 (what it waits for is a plain number of the server)
+            await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -112,7 +120,7 @@ class Visitor:
         return await self.call("POST", path, body, drop=drop, **headers)
 
     @asynccontextmanager
-    async def open(self, text: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def open(self, text: str) -> AsyncGenerator[aiohttp.ClientResponse]:
         """A completion that is being answered; leaving early closes the connection."""
         chat_id = await self.new_chat()
         url = f"{self.simulator.base_url}/api/v2/chat/completions?chat_id={chat_id}"
