@@ -111,8 +111,10 @@ class Bench:
     def _measure(self, scenario: str, name: str, task: Task) -> None:
         result = json.loads(self._programs.load(msgspec.json.encode(task).decode()))
         self.raw.append({"scenario": scenario, "proxy": name, "counts": task.counts} | result)
-        if result["failures"]:
-            print(f"  {len(result['failures'])} failures, the first: {result['failures'][0]}", file=sys.stderr)
+        if failures := result["failures"]:
+            print(f"  {len(failures)} failures, the first: {failures[0]}", file=sys.stderr)
+        if not result["events"] or result.get("proxied_ms") == {}:
+            raise SystemExit(f"{name} brought no event, there is nothing to measure")
 
         def note(quantity: report.Quantity, value: float) -> None:
             self.measured[quantity][name].append(value)
