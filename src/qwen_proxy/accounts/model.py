@@ -19,13 +19,14 @@ class Feature(StrEnum):
 
 
 class Account(Struct, frozen=True, kw_only=True):
-    """A login. `id` is the email, lower-case. `exit` is a proxy URL, or DIRECT."""
+    """A login. `id` is the email, lower-case. `exit` is a proxy URL, or DIRECT. One that is not enabled only waits."""
 
     id: str
     email: str
     password: Secret | None = None
     exit: str = DIRECT
     cookies: Secret | None = None  # as the owner copied them from a browser; sent unchanged but for `token=`
+    enabled: bool = True
 
 
 class Credential(Struct, frozen=True, kw_only=True):

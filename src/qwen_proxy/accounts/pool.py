@@ -1,0 +1,360 @@
+"""The account pool: leases accounts, signs them in, and learns from how each use ended.
+
+Everything between two awaits is one step, so there is no lock. A lease that can be had at once costs no task and
+no await; one that can't waits in a `WaitingLine` until an account is returned, signed in, or has rested, or until
+its deadline. One `Alarm` serves all deadlines and all ends of rests.
+"""
+
+import heapq
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Set
+from random import Random
+from types import TracebackType
+from typing import Final, Self
+
+from msgspec import Struct
+
+from qwen_proxy.accounts.health import after_outcome, choose, hindrance
+from qwen_proxy.accounts.model import Account, Credential, Feature, Outcome, OutcomeKind
+from qwen_proxy.accounts.report import (
+    AccountReport,
+    ExitReport,
+    account_report,
+    exit_report,
+    is_worth_waiting,
+    masked,
+    shortage,
+)
+from qwen_proxy.accounts.saving import Saver
+from qwen_proxy.accounts.seats import Exit, Seat, Seats
+from qwen_proxy.accounts.store import AccountStore, StoredAccount, merged
+from qwen_proxy.accounts.tokens import Tokens
+from qwen_proxy.accounts.waiting import Waiter, WaitingLine, Want
+from qwen_proxy.ground.errors import NoAccountUsable, ShuttingDown
+from qwen_proxy.runtime.alarm import Alarm
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+HARMLESS: Final = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.CANCELLED, OutcomeKind.CLIENT_FAULT})
+
+
+class PoolOptions(Struct, frozen=True, kw_only=True):
+    """`account_concurrency` 0 sets no limit. `trial_seconds`: when a half-open exit's trial has neither failed nor
+    ended after so long, it is probably a long answer, and the next one is let through."""
+
+    account_concurrency: int = 2
+    signin_spacing_seconds: float = 10.0
+    refresh_before_seconds: float = 24 * 3600.0
+    refresh_jitter_seconds: float = 2 * 3600.0
+    trial_seconds: float = 20.0
+
+
+class PoolLease:
+    """Fits `leasing.Lease`. `end()` gives the account back, once, however often it is called."""
+
+    __slots__ = ("_outcome", "_pool", "credential", "feature", "has_ended", "is_harmless", "seat", "trial_until")
+
+    def __init__(
+        self, pool: "AccountPool", seat: Seat, credential: Credential, feature: Feature, trial_until: float
+    ) -> None:
+        self._pool = pool
+        self._outcome: Outcome | None = None
+        self.seat = seat
+        self.credential = credential
+        self.feature = feature
+        self.trial_until = trial_until
+        self.has_ended = False
+        self.is_harmless = True  # for everyone else's chances
+
+    def report(self, outcome: Outcome) -> None:
+        if self._outcome is None and not self.has_ended:
+            self._outcome = outcome
+            self.is_harmless = outcome.kind in HARMLESS and not self.trial_until
+            self._pool.learn(self, outcome)
+
+    def end(self) -> None:
+        if not self.has_ended:
+            if self._outcome is None:
+                self.report(Outcome(kind=OutcomeKind.CANCELLED, feature=self.feature))
+            self.has_ended = True
+            self._pool.take_back(self)
+
+
+class _Use:
+    """The block in which a lease is held."""
+
+    __slots__ = ("_lease", "_pool", "_want")
+
+    def __init__(self, pool: "AccountPool", want: Want) -> None:
+        self._pool = pool
+        self._want = want
+        self._lease: PoolLease | None = None
+
+    async def __aenter__(self) -> PoolLease:
+        self._lease = lease = self._pool.try_take(self._want) or await self._pool.take(self._want)
+        return lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lease is not None:
+            self._lease.end()
+
+
+class AccountPool:
+    """Fits `leasing.Leasing`. Enter it before use; leaving it refuses whoever waits and saves what was learned.
+
+    `sign_in` gives a new credential or raises a ProxyError; it keeps its own time limits.
+    """
+
+    def __init__(
+        self,
+        store: AccountStore,
+        sign_in: Callable[[Account], Awaitable[Credential]],
+        clock: Clock,
+        random: Random,
+        options: PoolOptions | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._options = options or PoolOptions()
+        self._limit = self._options.account_concurrency
+        self._tasks = Tasks()
+        self._seats = Seats()
+        self._exits: dict[str, Exit] = {}
+        self._line: WaitingLine[PoolLease] = WaitingLine()
+        self._rest_ends: list[float] = []
+        self._alarm = Alarm(clock, self._tasks, self._ring, name="account pool")
+        self._saver = Saver(store, self._tasks, self._find)
+        self._tokens = Tokens(
+            sign_in,
+            self._find,
+            self._token_changed,
+            clock,
+            random,
+            self._tasks,
+            spacing_seconds=self._options.signin_spacing_seconds,
+            before_seconds=self._options.refresh_before_seconds,
+            jitter_seconds=self._options.refresh_jitter_seconds,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._seats = Seats(self._seat(stored) for stored in await self._store.load())
+        for seat in self._seats:
+            self._watch_rests(seat)
+            self._tokens.plan(seat)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._line.refuse_all(ShuttingDown)
+        self._tokens.close()
+        await self._tasks.__aexit__(kind, error, trace)
+        await self._saver.flush()
+
+    # --- leasing -------------------------------------------------------------------------------------------
+
+    def lease(
+        self,
+        feature: Feature,
+        *,
+        deadline: float,
+        avoid_accounts: Set[str] = frozenset(),
+        avoid_exits: Set[str] = frozenset(),
+        only_account: str | None = None,
+    ) -> _Use:
+        want = Want(
+            feature=feature,
+            deadline=deadline,
+            avoid_accounts=avoid_accounts,
+            avoid_exits=avoid_exits,
+            only_account=only_account,
+        )
+        return _Use(self, want)
+
+    def try_take(self, want: Want) -> PoolLease | None:
+        """A lease if one can be had this moment without overtaking anyone. The caller calls its `end`."""
+        return self._choose(want) if not self._line else None
+
+    async def take(self, want: Want) -> PoolLease:
+        """A lease, after waiting where that helps. The caller calls its `end`. Raises NoAccountUsable."""
+        if want.only_account is not None and (seat := self._find(want.only_account)) is not None:
+            self._tokens.hasten(seat)
+        waiter = self._line.join(want)
+        self._set_alarm(want.deadline)
+        self._serve_line()
+        return await self._line.wait(waiter, PoolLease.end)
+
+    def _choose(self, want: Want) -> PoolLease | None:
+        now = self._clock.now()
+        candidates = self._candidates(want.only_account)
+        seat = choose(candidates, want.feature, now, self._limit, want.avoid_accounts, want.avoid_exits)
+        return None if seat is None else self._grant(seat, want.feature, now)
+
+    def _grant(self, seat: Seat, feature: Feature, now: float) -> PoolLease:
+        assert seat.credential is not None  # `hindrance` saw to it
+        trial_until = 0.0
+        if seat.exit.health.is_half_open(now):
+            trial_until = seat.exit.trial_until = now + self._options.trial_seconds
+            self._look_again_at(trial_until)
+        self._seats.take(seat)
+        return PoolLease(self, seat, seat.credential, feature, trial_until)
+
+    def learn(self, lease: PoolLease, outcome: Outcome) -> None:
+        """How a lease went: of use to `PoolLease` only."""
+        seat, now = lease.seat, self._clock.now()
+        seat.health, seat.exit.health = after_outcome(seat.health, seat.exit.health, outcome, seat.account.id, now)
+        if lease.trial_until and lease.trial_until == seat.exit.trial_until:
+            seat.exit.trial_until = 0.0
+        if outcome.kind in HARMLESS:
+            return
+        log.warning(
+            "account outcome",
+            extra={"account": masked(seat.account.id), "outcome": outcome.kind.value, "detail": outcome.detail},
+        )
+        if outcome.kind is OutcomeKind.CREDENTIAL_REJECTED:
+            self._tokens.reject(seat, lease.credential)
+        self._watch_rests(seat)
+        self._saver.changed(seat.account.id)
+
+    def take_back(self, lease: PoolLease) -> None:
+        """The end of a lease: of use to `PoolLease` only."""
+        self._seats.give_back(lease.seat)
+        if not self._line:
+            return
+        if lease.is_harmless:
+            self._offer(lease.seat)
+        else:  # more than this one place may have changed
+            self._serve_line()
+
+    def _offer(self, seat: Seat) -> None:
+        """One place is free: the longest waiting of those it can serve gets it."""
+        now = self._clock.now()
+        if self._find(seat.account.id) is not seat:
+            return
+        for waiter in self._line.heads_for(seat.account.id):
+            feature = waiter.want.feature
+            if hindrance(seat, feature, now, self._limit) is None:
+                self._line.serve(waiter, self._grant(seat, feature, now))
+                return
+
+    def _serve_line(self) -> None:
+        """After any larger change: serve who can be served, in order; send away whom waiting can't help."""
+        while any(self._serve_first(waiter) for waiter in self._line.heads()):
+            pass
+        now = self._clock.now()
+        for waiter in self._line.heads():
+            want = waiter.want
+            if not is_worth_waiting(self._candidates(want.only_account), want.feature, now, self._limit):
+                self._line.refuse_wish(waiter.wish, lambda want=want: self._shortage(want))
+
+    def _serve_first(self, waiter: Waiter[PoolLease]) -> bool:
+        lease = self._choose(waiter.want)
+        if lease is not None:
+            self._line.serve(waiter, lease)
+        return lease is not None
+
+    def _shortage(self, want: Want) -> NoAccountUsable:
+        if want.only_account is not None and self._find(want.only_account) is None:
+            return NoAccountUsable("the account that was asked for is not here any more")
+        return shortage(self._candidates(want.only_account), want.feature, self._clock.now(), self._limit)
+
+    def _candidates(self, only_account: str | None) -> Iterable[Seat]:
+        if only_account is None:
+            return self._seats
+        seat = self._find(only_account)
+        return () if seat is None else (seat,)
+
+    def _find(self, account_id: str) -> Seat | None:
+        return self._seats.get(account_id)
+
+    # --- time ----------------------------------------------------------------------------------------------
+
+    def _watch_rests(self, seat: Seat) -> None:
+        health, exit = seat.health, seat.exit.health
+        for rest in (*health.parked.values(), health.challenge, exit.challenge, exit.unreachable):
+            self._look_again_at(rest.until)
+
+    def _look_again_at(self, at: float) -> None:
+        if at > self._clock.now() and at not in self._rest_ends:
+            heapq.heappush(self._rest_ends, at)
+            self._set_alarm(None)
+
+    def _set_alarm(self, deadline: float | None) -> None:
+        if deadline is not None:
+            self._alarm.at(deadline)
+        if self._rest_ends:
+            self._alarm.at(self._clock.monotonic() + self._rest_ends[0] - self._clock.now())
+
+    def _ring(self) -> None:
+        while self._rest_ends and self._rest_ends[0] <= self._clock.now():
+            heapq.heappop(self._rest_ends)
+        self._serve_line()
+        for waiter in self._line.overdue(self._clock.monotonic()):
+            self._line.refuse(waiter, self._shortage(waiter.want))
+        self._set_alarm(self._line.next_deadline())
+
+    # --- accounts ------------------------------------------------------------------------------------------
+
+    async def renew(self, stale: Credential, *, deadline: float) -> None:
+        """Raises CredentialRejected when no sign-in may be tried now, else what the sign-in raised."""
+        await self._tokens.renew(stale, deadline=deadline)
+
+    async def sign_in(self, account_id: str, *, deadline: float) -> None:
+        """Sign this account in now, at an operator's wish, whatever came of it before. Raises ProxyError."""
+        await self._tokens.sign_in(account_id, deadline=deadline)
+
+    async def put(self, account: Account) -> None:
+        """Add an account, or change it as `store.merged` says."""
+        stored = await self._store.upsert(account)
+        seat = self._find(account.id)
+        if seat is None:
+            seat = self._seat(stored)
+            self._seats.add(seat)
+        else:  # the pool knows more than it has saved
+            self._tokens.forget(seat)
+            known = StoredAccount(account=seat.account, credential=seat.credential, health=seat.health)
+            changed = merged(known, account)
+            seat.account, seat.credential, seat.health = changed.account, changed.credential, changed.health
+            seat.exit = self._exit(seat.account.exit)
+        self._tokens.plan(seat)
+        self._token_changed(seat)
+
+    async def remove(self, account_id: str) -> None:
+        """Leases of it that are out go on to their end."""
+        if (seat := self._find(account_id)) is not None:
+            self._tokens.forget(seat)
+            self._seats.remove(account_id)
+            self._serve_line()
+        await self._store.delete(account_id)
+
+    def _token_changed(self, seat: Seat) -> None:
+        self._saver.changed(seat.account.id, credential=True)
+        self._watch_rests(seat)
+        self._serve_line()
+
+    def _seat(self, stored: StoredAccount) -> Seat:
+        return Seat(stored.account, stored.credential, stored.health, self._exit(stored.account.exit))
+
+    def _exit(self, name: str) -> Exit:
+        return self._exits.setdefault(name, Exit(name))
+
+    def snapshot(self) -> list[AccountReport]:
+        """Every account, by id."""
+        now = self._clock.now()
+        reports = [account_report(seat, now, self._limit) for seat in self._seats]
+        return sorted(reports, key=lambda report: report.account)
+
+    def exits(self) -> list[ExitReport]:
+        now = self._clock.now()
+        count = Counter(seat.exit.name for seat in self._seats)
+        return [exit_report(name, self._exits[name].health, count[name], now) for name in sorted(count)]
+
+    def usable(self, feature: Feature) -> bool:
+        """Whether some account could serve a request now, or will when its present ones end."""
+        now = self._clock.now()
+        return any(hindrance(seat, feature, now, 0) is None for seat in self._seats)
