@@ -111,10 +111,8 @@ def _fill(steps: list[Step], shape: Shape) -> None:
         steps.append(frames.unknown_event())
     spent = _think(steps, shape)
     _search(steps, shape)
-    if shape.image is not None:
-        spent_on_pictures = _picture(steps, shape)
-        if spent_on_pictures:
-            return
+    if shape.image is not None and _picture(steps, shape):
+        return
     if shape.quirks:
         steps += [frames.null_content(), frames.null_extra(), frames.null_extra(name="web_search")]
         steps += [frames.empty_choices(), frames.comment()]

@@ -84,7 +84,9 @@ class Site:
         while token in self._revoked:
             end += 1
             token = self.mint.issue(Claims(account_id, end, LAST_PASSWORD_CHANGE))
-        self._tokens.setdefault(email, []).append(token)
+        issued = self._tokens.setdefault(email, [])
+        issued.append(token)
+        del issued[:-MAX_NOTES]
         return token
 
     def revoke_tokens(self, email: str | None = None) -> None:
