@@ -86,12 +86,16 @@ class StopScanner:
         if not self._stop:
             return piece, None
         text = self._held + piece
-        ends = [(text.index(stop) + len(stop), -len(stop), stop) for stop in self._stop if stop in text]
-        if ends:
-            end, _, found = min(ends)
+        held, end, found = 0, len(text) + 1, None
+        for stop in self._stop:
+            if (start := text.find(stop)) >= 0:
+                if (start + len(stop), -len(stop)) < (end, -len(found or "")):
+                    end, found = start + len(stop), stop
+            elif stop[0] in text:
+                held = max(held, _overlap(text, stop))
+        if found is not None:
             return text[: end - len(found)], found
-        held = max(_overlap(text, stop) for stop in self._stop)
-        self._held = text[len(text) - held :]
+        self._held = text[len(text) - held :] if held else ""
         return text[: len(text) - held], None
 
     def release(self) -> str:
