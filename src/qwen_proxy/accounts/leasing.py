@@ -4,7 +4,10 @@ from collections.abc import Set
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from msgspec import Struct
+
 from qwen_proxy.accounts.model import Credential, Feature, Outcome
+from qwen_proxy.accounts.report import AccountReport, ExitReport
 
 
 class Lease(Protocol):
@@ -36,3 +39,17 @@ class Leasing(Protocol):
     async def renew(self, stale: Credential, *, deadline: float) -> None:
         """The upstream rejects this token: sign the account in again, once however many ask. Raises ProxyError."""
         ...
+
+
+class PoolStatus(Struct, frozen=True, kw_only=True):
+    """What the pool knows now. `why_not_ready` is None when some account could serve a chat request, else a clause."""
+
+    accounts: tuple[AccountReport, ...]
+    exits: tuple[ExitReport, ...]
+    why_not_ready: str | None
+
+
+class Overview(Protocol):
+    """For `/readyz` and diagnostics. A worker process asks the process that keeps the pool (workers/)."""
+
+    async def status(self) -> PoolStatus: ...
