@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence, Set
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 from qwen_proxy.accounts.leasing import Lease
 from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
@@ -17,8 +18,8 @@ Script = Sequence[Batch | ProxyError]
 class ScriptedUpstream:
     """Plays one script per `open`, in order; the last one again and again. An error in a script is raised there."""
 
-    name = "scripted"
-    has_native_tools = False
+    name: ClassVar[str] = "scripted"
+    has_native_tools: ClassVar[bool] = False
 
     def __init__(self, *scripts: Script, models: Sequence[Model] = ()) -> None:
         self.scripts = list(scripts)

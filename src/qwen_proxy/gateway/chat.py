@@ -72,7 +72,7 @@ class ChatGateway:
     @asynccontextmanager
     async def open(
         self, request: ChatRequest, resolved: Resolved, trace: Trace
-    ) -> AsyncGenerator[AsyncIterator[Batch]]:
+    ) -> AsyncGenerator[AsyncGenerator[Batch]]:
         """Hand out the reply's batches; the first one that comes out carries content, or is the whole reply.
 
         Until then attempts may be repeated; afterwards a failure is raised where it happened. Every reply has its

@@ -210,7 +210,7 @@ async def test_the_pause_before_another_try_doubles() -> None:
     await clock.advance(0.39)
     assert clock.sleepers == 1
     await clock.advance(0.02)
-    await clock.advance(0.79)
+    await clock.advance(0.78)
     assert not asking.done()
     await clock.advance(0.02)
     assert (await asking)[-1] == [USAGE, STOP]
