@@ -152,7 +152,9 @@ async def test_content_that_was_sent_is_never_followed_by_another_try() -> None:
 
 
 async def test_all_reasons_share_one_budget_of_tries() -> None:
-    upstream = scripted([errors.ReplyEmpty("nothing")], [errors.QuotaExhausted(60)], [errors.UpstreamOverloaded()], GOOD)
+    upstream = scripted(
+        [errors.ReplyEmpty("nothing")], [errors.QuotaExhausted(60)], [errors.UpstreamOverloaded()], GOOD
+    )
     trace = Trace("req_1")
     with pytest.raises(errors.UpstreamOverloaded):
         await ask(gateway(upstream, Desk("a", "b", "c", "d"), retry_count=2), question(), trace)
@@ -242,7 +244,9 @@ async def test_a_stop_sequence_ends_the_reply_and_the_upstream() -> None:
 
 
 async def test_a_reply_that_a_stop_sequence_leaves_empty_is_no_failure() -> None:
-    batches = await ask(gateway(scripted([[START, TextDelta("STOP")]]), Desk("a")), question(sampling=Sampling(stop=("STOP",))))
+    batches = await ask(
+        gateway(scripted([[START, TextDelta("STOP")]]), Desk("a")), question(sampling=Sampling(stop=("STOP",)))
+    )
     assert [type(event) for event in batches[-1]] == [ReplyStart, Usage, Finish]
 
 
