@@ -1,0 +1,1 @@
+"""What the commands do: doctor, account checks, a quick request, recordings."""

@@ -1,0 +1,219 @@
+"""Looks at an installation from the configuration to one chat, and says what to do about what it finds.
+
+Asks the running server where one runs; else it serves for a moment itself, so that both ways see the same.
+"""
+
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from qwen_proxy.accounts.model import DIRECT
+from qwen_proxy.accounts.report import exit_name
+from qwen_proxy.config.credentials import LoadedKeys, load_keys
+from qwen_proxy.config.settings import Settings, WrongSetting, load
+from qwen_proxy.ground.errors import UpstreamChallenged
+from qwen_proxy.operations.advice import (
+    Check,
+    Trouble,
+    failed,
+    judge_account,
+    judge_clock,
+    judge_drift,
+    judge_exit,
+    passed,
+    skipped,
+    trouble_of,
+    warned,
+)
+from qwen_proxy.operations.client import Diagnostics, Question, ServerClient, ServerRefused, ServerSilent
+from qwen_proxy.operations.probe import Probed, probe
+from qwen_proxy.operations.reach import LocalServer, Port, address, probe_port, reach
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.ids import Ids
+from qwen_proxy.upstreams.transport import Transport
+
+SETTLE_SECONDS: Final = 30.0  # for one sign-in; spacing comes on top
+MOST_SETTLE_SECONDS: Final = 300.0
+POLL_SECONDS: Final = 0.2
+
+_REFUSED_CODES: Final[Mapping[str, Trouble]] = {
+    "upstream_quota": Trouble.OUT_OF_QUOTA,
+    "upstream_verification_required": Trouble.EXIT_CHALLENGED,
+    "upstream_unavailable": Trouble.UPSTREAM_DOWN,
+    "upstream_timeout": Trouble.UPSTREAM_DOWN,
+    "upstream_auth": Trouble.SIGN_IN_FAILED,
+}
+
+
+class DoctorOptions(Struct, frozen=True, kw_only=True):
+    """probe_headers: ordinary headers for the calls made from here. chats: whether to spend one request on a chat."""
+
+    probe_headers: Mapping[str, str]
+    chats: bool = True
+    prompt: str = "Say OK."
+
+
+class Doctor:
+    def __init__(
+        self, transport: Transport, clock: Clock, ids: Ids, local: LocalServer, options: DoctorOptions
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._ids = ids
+        self._local = local
+        self._options = options
+
+    async def examine(self, environ: Mapping[str, str], dotenv: Path | None) -> AsyncGenerator[Check]:
+        """Every check, as soon as it is done. What depends on a failed one is skipped. Raises nothing of its own."""
+        try:
+            settings = load(environ, dotenv)
+            keys = load_keys(settings, self._ids)
+        except WrongSetting as error:
+            folder = error.variable == "DATA_DIR"
+            yield failed("configuration", Trouble.DATA_FOLDER if folder else Trouble.CONFIGURATION, str(error))
+            return
+        for check in (*_configuration(settings, keys), _data_folder(settings.data_dir)):
+            yield check
+        async with reach(settings, keys, self._transport, self._clock, self._local) as reached:
+            yield _port(settings, reached.is_running)
+            async with aclosing(self._through(reached.client, settings, reached.is_running)) as checks:
+                async for check in checks:
+                    yield check
+
+    async def _through(self, client: ServerClient, settings: Settings, is_running: bool) -> AsyncGenerator[Check]:
+        try:
+            before = await self._settled(client, settings)
+        except ServerRefused as error:
+            yield failed(
+                "server", Trouble.KEY_REFUSED, f"the server at {client.base_url} refuses the admin key: {error}"
+            )
+            return
+        except ServerSilent as error:
+            yield failed("server", Trouble.SERVER_SILENT, str(error))
+            return
+        if is_running:
+            yield passed("server", f"version {before.version} runs at {client.base_url}")
+        if before.upstream.simulated:
+            yield warned("upstream", Trouble.NO_ACCOUNT, "the simulated upstream answers; no real model is behind it")
+        probed = [check async for check in self._exits(before, settings)]
+        models = await self._models(client)
+        chat = await self._chat(client)
+        after = await self._again(client, before)  # what the chat has shown of its account is known only now
+        now = self._clock.now()
+        for facts in after.accounts:
+            yield judge_account(facts, now)
+        if not after.accounts:
+            yield failed("accounts", Trouble.NO_ACCOUNT, "there is no account")
+        states = {facts.exit: judge_exit(facts, now) for facts in after.exits}
+        offset = after.upstream.clock_offset_seconds
+        for name, found in probed:
+            known = states.pop(name, None)
+            offset = found.clock_offset_seconds if offset is None else offset
+            yield known if known is not None and known.trouble else _probed(name, found)
+        for check in states.values():
+            yield check
+        yield judge_clock(offset)
+        yield models
+        yield chat
+        yield judge_drift(after.drift)
+
+    async def _settled(self, client: ServerClient, settings: Settings) -> Diagnostics:
+        """Wait until every sign-in that is due has had its end. Raises ServerRefused, ServerSilent."""
+        patience = SETTLE_SECONDS + settings.signin_spacing_seconds * len(settings.accounts)
+        deadline = self._clock.monotonic() + min(patience, MOST_SETTLE_SECONDS)
+        while True:
+            found = await client.diagnostics()
+            waiting = any(facts.state == "signing_in" for facts in found.accounts)
+            if not waiting or self._clock.monotonic() >= deadline:
+                return found
+            await self._clock.sleep(POLL_SECONDS)
+
+    async def _exits(self, found: Diagnostics, settings: Settings) -> AsyncGenerator[tuple[str, Probed]]:
+        base_url = found.upstream.base_url or settings.chat_base_url
+        exits = dict.fromkeys(account.exit or settings.proxy_url for account in settings.accounts)
+        for exit in exits or {settings.proxy_url: None}:
+            exit = DIRECT if found.upstream.simulated else exit
+            yield (
+                exit_name(exit),
+                await probe(self._transport, base_url, exit, self._options.probe_headers, self._clock),
+            )
+
+    async def _models(self, client: ServerClient) -> Check:
+        try:
+            models = await client.models()
+        except (ServerRefused, ServerSilent) as error:
+            return failed("models", Trouble.NO_MODELS, str(error))
+        if not models:
+            return failed("models", Trouble.NO_MODELS, "the list is empty")
+        return passed("models", f"{len(models)} listed, the first is {models[0].id}")
+
+    async def _chat(self, client: ServerClient) -> Check:
+        if not self._options.chats:
+            return skipped("chat", "not asked for")
+        try:
+            answered = await client.ask(Question(text=self._options.prompt, deadline_seconds=180.0))
+        except ServerRefused as error:
+            where = f" ({error.request_id})" if error.request_id else ""
+            return failed("chat", _REFUSED_CODES.get(error.code, Trouble.CHAT_FAILED), f"{error}{where}")
+        except ServerSilent as error:
+            return failed("chat", Trouble.CHAT_FAILED, str(error))
+        if not answered.text:
+            return failed("chat", Trouble.CHAT_FAILED, f"the reply was empty ({answered.request_id})")
+        first = "" if answered.first_seconds is None else f", the first word after {answered.first_seconds:.1f} s"
+        return passed("chat", f"{answered.model} answered in {answered.seconds:.1f} s{first}")
+
+    async def _again(self, client: ServerClient, before: Diagnostics) -> Diagnostics:
+        try:
+            return await client.diagnostics()
+        except (ServerRefused, ServerSilent):
+            return before
+
+
+def _configuration(settings: Settings, keys: LoadedKeys) -> list[Check]:
+    checks = [warned("configuration", Trouble.MISSPELT, warning) for warning in settings.warnings]
+    checks += [
+        warned("key", Trouble.KEY_EXPOSED if keys.file else Trouble.WEAK_KEY, warning) for warning in keys.warnings
+    ]
+    given = sum(source.value != "default" for source in settings.sources.values())
+    return checks or [passed("configuration", f"{given} variables are set, all of them right")]
+
+
+def _data_folder(folder: Path) -> Check:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+            file.write(b"x")
+            os.fsync(file.fileno())
+    except OSError as error:
+        return failed("data folder", Trouble.DATA_FOLDER, f"{folder} can't be written ({error.strerror})")
+    return passed("data folder", f"{folder} can be written")
+
+
+def _port(settings: Settings, is_running: bool) -> Check:
+    where = address(settings)
+    if is_running:
+        return passed("port", f"this program's server listens at {where}")
+    try:
+        found = probe_port(settings.host, settings.port)
+    except OSError as error:
+        return failed("port", Trouble.PORT_TAKEN, f"this machine can't listen at {where} ({error.strerror})")
+    match found:
+        case Port.FREE:
+            return passed("port", f"{where} is free; no server runs there now")
+        case Port.TAKEN:
+            return failed("port", Trouble.PORT_TAKEN, f"another program listens at {where}")
+        case Port.DENIED:
+            return failed("port", Trouble.PORT_TAKEN, f"this user may not listen at {where}")
+
+
+def _probed(name: str, found: Probed) -> Check:
+    if found.error is None:
+        return passed(f"exit {name}", "reaches the upstream")
+    if isinstance(found.error, UpstreamChallenged):
+        return failed(f"exit {name}", Trouble.EXIT_CHALLENGED, "the site asks for a verification by hand")
+    return failed(f"exit {name}", trouble_of(found.error), str(found.error))
