@@ -33,6 +33,7 @@ from qwen_proxy.chat.request import (
 from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
 
 MAX_STOPS: Final = 16  # OpenAI takes 4
+MAX_STOP_CHARACTERS: Final = 1024  # each piece of a reply is looked through for beginnings of it
 Positive = Annotated[int, Meta(ge=1)]
 
 
@@ -147,7 +148,7 @@ class ChatBody(Struct):
     function_call: str | NamedBody | None = None
     response_format: TypeBody | None = None
     modalities: list[str] | None = None
-    audio: Raw | None = None
+    audio: dict[str, Raw] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     temperature: float | None = None
@@ -190,7 +191,9 @@ def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:
         raise InvalidRequest("the request body is empty; send a JSON object with `messages`")
     try:
         decoded = _BODY.decode(body)
-        names = [name for name, value in _NAMES.decode(body).items() if name not in _HONOURED and value != b"null"]
+        names = [
+            name for name, value in _NAMES.decode(body).items() if name not in _HONOURED and bytes(value) != b"null"
+        ]
     except msgspec.ValidationError as error:
         _refuse_shape(str(error))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -259,7 +262,7 @@ def _refuse_unsupported(body: ChatBody) -> None:
         raise InvalidRequest("response_format.type must be 'text'", param="response_format.type")
     if body.modalities is not None and body.modalities != ["text"]:
         raise UnsupportedParameter("modalities: only ['text'] is supported", param="modalities")
-    if body.audio is not None and body.audio != b"null":
+    if body.audio is not None:
         raise UnsupportedParameter("audio: replies are text only; leave it out", param="audio")
 
 
@@ -278,6 +281,8 @@ def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
         raise InvalidRequest(f"stop has {len(stops)} sequences; at most {MAX_STOPS} are taken", param="stop")
     if "" in stops:
         raise InvalidRequest("a stop sequence must not be empty", param="stop")
+    if any(len(sequence) > MAX_STOP_CHARACTERS for sequence in stops):
+        raise InvalidRequest(f"a stop sequence may have {MAX_STOP_CHARACTERS} characters", param="stop")
     return tuple(dict.fromkeys(stops))
 
 
