@@ -6,9 +6,8 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from qwen_proxy.chat.events import Usage, UsageOrigin
 from qwen_proxy.chat.request import ChatRequest
-from qwen_proxy.chat.result import ChatResult, Folder
+from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.gateway.catalogue import Resolved
 from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.trace import Trace
@@ -60,7 +59,7 @@ class ChatRoutes:
             results = await _together(
                 [self._folded(request, resolved, Trace(exchange.request_id)) for _ in range(call.choices)]
             )
-            exchange.trace.usage = total([result.usage for result in results])
+            exchange.trace.usage = total_usage([result.usage for result in results if result.usage is not None])
         response = web.Response(body=call.result(facts, results), content_type="application/json")
         response.headers.extend(_headers(exchange, call))
         return response
@@ -102,7 +101,8 @@ class ChatRoutes:
                         for encoder, trace in zip(encoders, traces, strict=True)
                     ]
                 )
-                usage = exchange.trace.usage = total([trace.usage for trace in traces])
+                usage = total_usage([trace.usage for trace in traces if trace.usage is not None])
+                exchange.trace.usage = usage
             assert usage is not None  # the gateway gives every reply its usage
             await reply.write(call.trailer(facts, usage), self._clock.monotonic())
             await reply.end()
@@ -118,19 +118,6 @@ class ChatRoutes:
                 if piece := encoder.encode(batch):
                     await reply.write(opening + piece if opening else piece, now())
                     opening = b""
-
-
-def total(usages: Sequence[Usage | None]) -> Usage:
-    """The usage of several choices of one prompt: it was one prompt, so its tokens count once."""
-    known = [usage for usage in usages if usage is not None]
-    origins = {usage.origin for usage in known}
-    return Usage(
-        prompt_tokens=max(usage.prompt_tokens for usage in known),
-        completion_tokens=sum(usage.completion_tokens for usage in known),
-        reasoning_tokens=sum(usage.reasoning_tokens for usage in known),
-        cached_tokens=max(usage.cached_tokens for usage in known),
-        origin=UsageOrigin.COUNTED if UsageOrigin.COUNTED in origins else UsageOrigin.UPSTREAM,
-    )
 
 
 def _headers(exchange: Exchange, call: Call) -> list[tuple[str, str]]:
