@@ -33,8 +33,8 @@ from qwen_proxy.chat.events import (
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import Called, ChatResult, Said, total_usage
 from qwen_proxy.ground.errors import ProxyError, UnsupportedParameter
-from qwen_proxy.protocols import openai_chat_body
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.openai_chat_body import choices, decode, request
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
 
 _json: Final = msgspec.json.encode
@@ -62,10 +62,10 @@ class ChatCall(Struct, frozen=True, kw_only=True):
         return b"data: " + _json(chunk) + b"\n\n" + DONE
 
     def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
-        choices = [_choice(index, result) for index, result in enumerate(results)]
+        told = [_choice(index, result) for index, result in enumerate(results)]
         usages = [result.usage for result in results if result.usage is not None]
         usage = _usage(total_usage(usages)) if usages else None
-        return _json(_head(facts, "chat.completion") | {"choices": choices, "usage": usage})
+        return _json(_head(facts, "chat.completion") | {"choices": told, "usage": usage})
 
 
 class OpenAIChat:
@@ -75,17 +75,17 @@ class OpenAIChat:
     heartbeat: ClassVar[bytes] = b": keep-alive\n\n"
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> ChatCall:
-        body, ignored = openai_chat_body.decode(incoming.body)
+        body, ignored = decode(incoming.body)
         if options.strict and ignored:
             raise UnsupportedParameter(
                 f"{ignored[0]} has no effect here, and this server is set to refuse such fields; leave it out",
                 param=ignored[0],
             )
         return ChatCall(
-            request=openai_chat_body.request(body),
+            request=request(body),
             stream=body.streamed,
             include_usage=body.includes_usage,
-            choices=openai_chat_body.choices(body, options.max_choices),
+            choices=choices(body, options.max_choices),
             ignored_fields=ignored,
         )
 
