@@ -154,8 +154,11 @@ class ReplyCodec:
             self._take(payload)
 
     def _take_end(self, _: bytes) -> None:
-        for payload in self._sse.finish():
-            self._take(payload)
+        try:
+            for payload in self._sse.finish():
+                self._take(payload)
+        except UpstreamProtocolError as error:  # the last event is not whole
+            raise ReplyCut from error
         if self.finished:
             return
         if stray := self._sse.stray:

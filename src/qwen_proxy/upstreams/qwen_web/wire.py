@@ -179,7 +179,7 @@ def _is_object(value: object) -> TypeGuard[dict[str, object]]:
     return isinstance(value, dict)
 
 
-def _is_array(value: object) -> TypeGuard[list[object]]:
+def is_array(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list)
 
 
@@ -190,7 +190,7 @@ def members(value: object) -> dict[str, object]:
 
 def items(value: object) -> list[object]:
     """The items of a JSON array; none of anything else."""
-    return value if _is_array(value) else []
+    return value if is_array(value) else []
 
 
 def text(value: object) -> str:

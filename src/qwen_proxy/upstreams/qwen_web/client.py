@@ -1,0 +1,169 @@
+"""chat.qwen.ai as an Upstream. Source: upstream protocol §2 to §4."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from types import TracebackType
+from typing import ClassVar, Final, Self
+
+from qwen_proxy.accounts.model import Credential
+from qwen_proxy.chat.events import Batch
+from qwen_proxy.chat.models import Model
+from qwen_proxy.chat.request import ChatRequest
+from qwen_proxy.chat.transcript import render
+from qwen_proxy.ground.errors import ProxyError, ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
+from qwen_proxy.upstreams.qwen_web.asking import chat_type, check_size, encode_completion, encode_new_chat, features
+from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
+from qwen_proxy.upstreams.qwen_web.codec import ReplyCodec
+from qwen_proxy.upstreams.qwen_web.errors import classify_body
+from qwen_proxy.upstreams.qwen_web.listing import read_models
+from qwen_proxy.upstreams.qwen_web.site import Site
+from qwen_proxy.upstreams.qwen_web.wire import loads, members, text
+from qwen_proxy.upstreams.transport import Response, Stream, read_all
+
+MODEL_PATHS: Final = ("/api/models", "/api/v2/models/")
+EVENT_STREAM: Final = "text/event-stream"
+EVENT_STARTS: Final = (b"data:", b"event:", b"id:", b":")
+
+
+class QwenWeb:
+    """Fits `Upstream`. Enter it: it owns the clean-up of chats."""
+
+    name: ClassVar[str] = "qwen_web"
+    has_native_tools: ClassVar[bool] = False
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.cleanup = ChatCleanup(site)
+
+    async def __aenter__(self) -> Self:
+        await self.cleanup.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.cleanup.__aexit__(kind, error, trace)
+
+    def open(
+        self, request: ChatRequest, model: Model, credential: Credential, deadline: float
+    ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
+        """A new chat, one completion in it, and the chat handed to the clean-up when the block is left."""
+        return self._open(request, model, credential, deadline)
+
+    async def models(self, credential: Credential | None, deadline: float) -> list[Model]:
+        """Of the first endpoint that answers with a list (§2.1). No proof of a token: an expired one passes (§1.4)."""
+        failure: ProxyError | None = None
+        for path in MODEL_PATHS:
+            response = await self._site.call(
+                "GET",
+                path,
+                page="/",
+                credential=credential,
+                timeout_seconds=self._within(self._site.options.models_seconds, deadline),
+            )
+            failure = self._failure(response, "") or failure
+            found = read_models(response.body) if self._site.status(response) == 200 else None
+            if found:
+                return found
+        raise failure or UpstreamProtocolError("no list of models")
+
+    @asynccontextmanager
+    async def _open(
+        self, request: ChatRequest, model: Model, credential: Credential, deadline: float
+    ) -> AsyncGenerator[AsyncIterator[Batch]]:
+        prompt = render(request.messages)
+        check_size(prompt, self._site.options.max_prompt_bytes)
+        mode = chat_type(request)
+        chat_id = await self._new_chat(model.id, mode, credential, deadline)
+        body = encode_completion(
+            prompt,
+            model_id=model.id,
+            mode=mode,
+            gear=features(request, model),
+            chat_id=chat_id,
+            ids=(self._site.ids.uuid(), self._site.ids.uuid()),
+            now=self._site.clock.now(),
+        )
+        try:
+            async with self._site.complete(credential, chat_id, body, deadline) as stream:
+                codec = ReplyCodec(self._site.drift, model=model.id, status=self._site.status(stream))
+                async with aclosing(self._batches(stream, codec, model.id)) as batches:
+                    yield batches
+                if codec.finished:
+                    await self._drain(stream)
+        finally:
+            self.cleanup.hand_over(credential, chat_id)
+
+    async def _new_chat(self, model_id: str, mode: str, credential: Credential, deadline: float) -> str:
+        response = await self._site.call(
+            "POST",
+            "/api/v2/chats/new",
+            page="/c/new-chat",
+            credential=credential,
+            body=encode_new_chat(model_id, mode, self._site.clock.now()),
+            timeout_seconds=self._within(self._site.options.new_chat_seconds, deadline),
+        )
+        if (failure := self._failure(response, model_id)) is not None:
+            raise failure
+        if not response.body.strip():
+            raise UpstreamFailed("empty_body")
+        chat_id = text(members(members(_json(response.body)).get("data")).get("id"))
+        if not chat_id.replace("-", "").isalnum() or not chat_id.isascii():
+            raise UpstreamProtocolError("a new chat without an id")
+        return chat_id
+
+    async def _batches(self, stream: Stream, codec: ReplyCodec, model_id: str) -> AsyncGenerator[Batch]:
+        chunk = await self._first_chunk(stream, model_id)
+        try:
+            while chunk:
+                batch = codec.feed(chunk)
+                if batch:
+                    yield batch
+                if codec.failure is not None:
+                    raise codec.failure
+                if codec.finished:
+                    return
+                chunk = await stream.read()
+        except ReplyCut:  # what came may still tell why, or hold a whole answer of another candidate
+            pass
+        batch = codec.finish()
+        if batch:
+            yield batch
+        if codec.failure is not None:
+            raise codec.failure
+
+    async def _first_chunk(self, stream: Stream, model_id: str) -> bytes:
+        """Look before anything is believed (§4.7): raises what a body that is no stream of events tells."""
+        status = self._site.status(stream)
+        is_stream = stream.headers.get("Content-Type", "").lower().startswith(EVENT_STREAM)
+        first = await stream.read()
+        if status < 400 and (is_stream or first.lstrip().startswith(EVENT_STARTS)):
+            return first
+        body = first + (await read_all(stream) if first else b"")
+        error = classify_body(status, body, model_id, self._site.drift)
+        if error is None and not body.strip():
+            error = ReplyEmpty("nothing")
+        raise error or UpstreamProtocolError("an answer that is no stream of events")
+
+    async def _drain(self, stream: Stream) -> None:
+        """The end is near: take it, so that the connection can be used again. What comes late is given up."""
+        try:
+            async with asyncio.timeout(self._site.options.drain_seconds):
+                while await stream.read():
+                    pass
+        except (TimeoutError, ProxyError):
+            return
+
+    def _failure(self, response: Response, model_id: str) -> ProxyError | None:
+        return classify_body(self._site.status(response), response.body, model_id, self._site.drift)
+
+    def _within(self, seconds: float, deadline: float) -> float:
+        return max(0.0, min(seconds, deadline - self._site.clock.monotonic()))
+
+
+def _json(body: bytes) -> object:
+    try:
+        return loads(body)
+    except ValueError:
+        return None
