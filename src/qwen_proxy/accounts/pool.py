@@ -91,7 +91,7 @@ class _Use:
     def __init__(self, pool: "AccountPool", want: Want) -> None:
         self._pool = pool
         self._want = want
-        self._lease: PoolLease | None = None
+        self._lease: PoolLease  # once entered
 
     async def __aenter__(self) -> PoolLease:
         self._lease = lease = self._pool.try_take(self._want) or await self._pool.take(self._want)
@@ -100,8 +100,7 @@ class _Use:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lease is not None:
-            self._lease.end()
+        self._lease.end()
 
 
 class AccountPool:
