@@ -17,6 +17,7 @@ from qwen_proxy.accounts.report import exit_name
 from qwen_proxy.config.credentials import LoadedKeys, load_keys
 from qwen_proxy.config.settings import Settings, WrongSetting, load
 from qwen_proxy.ground.errors import UpstreamChallenged
+from qwen_proxy.operations.accounts import configured
 from qwen_proxy.operations.advice import (
     Check,
     Trouble,
@@ -32,7 +33,8 @@ from qwen_proxy.operations.advice import (
 )
 from qwen_proxy.operations.client import Diagnostics, Question, ServerClient, ServerRefused, ServerSilent
 from qwen_proxy.operations.probe import Probed, probe
-from qwen_proxy.operations.reach import LocalServer, Port, address, probe_port, reach
+from qwen_proxy.operations.reach import LocalServer, Port, Reached, address, probe_port, reach
+from qwen_proxy.operations.site import site_for, transport_for
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.upstreams.transport import Transport
@@ -51,18 +53,14 @@ _REFUSED_CODES: Final[Mapping[str, Trouble]] = {
 
 
 class DoctorOptions(Struct, frozen=True, kw_only=True):
-    """probe_headers: ordinary headers for the calls made from here. chats: whether to spend one request on a chat."""
+    """chats: whether to spend one request on a chat."""
 
-    probe_headers: Mapping[str, str]
     chats: bool = True
     prompt: str = "Say OK."
 
 
 class Doctor:
-    def __init__(
-        self, transport: Transport, clock: Clock, ids: Ids, local: LocalServer, options: DoctorOptions
-    ) -> None:
-        self._transport = transport
+    def __init__(self, clock: Clock, ids: Ids, local: LocalServer, options: DoctorOptions) -> None:
         self._clock = clock
         self._ids = ids
         self._local = local
@@ -79,13 +77,17 @@ class Doctor:
             return
         for check in (*_configuration(settings, keys), _data_folder(settings.data_dir)):
             yield check
-        async with reach(settings, keys, self._transport, self._clock, self._local) as reached:
+        async with (
+            transport_for(settings) as transport,
+            reach(settings, keys, transport, self._clock, self._local) as reached,
+        ):
             yield _port(settings, reached.is_running)
-            async with aclosing(self._through(reached.client, settings, reached.is_running)) as checks:
+            async with aclosing(self._through(reached, settings, transport)) as checks:
                 async for check in checks:
                     yield check
 
-    async def _through(self, client: ServerClient, settings: Settings, is_running: bool) -> AsyncGenerator[Check]:
+    async def _through(self, reached: Reached, settings: Settings, transport: Transport) -> AsyncGenerator[Check]:
+        client = reached.client
         try:
             before = await self._settled(client, settings)
         except ServerRefused as error:
@@ -96,11 +98,11 @@ class Doctor:
         except ServerSilent as error:
             yield failed("server", Trouble.SERVER_SILENT, str(error))
             return
-        if is_running:
+        if reached.is_running:
             yield passed("server", f"version {before.version} runs at {client.base_url}")
         if before.upstream.simulated:
             yield warned("upstream", Trouble.NO_ACCOUNT, "the simulated upstream answers; no real model is behind it")
-        probed = [check async for check in self._exits(before, settings)]
+        probed = [check async for check in self._exits(before, settings, transport)]
         models = await self._models(client)
         chat = await self._chat(client)
         after = await self._again(client, before)  # what the chat has shown of its account is known only now
@@ -133,15 +135,13 @@ class Doctor:
                 return found
             await self._clock.sleep(POLL_SECONDS)
 
-    async def _exits(self, found: Diagnostics, settings: Settings) -> AsyncGenerator[tuple[str, Probed]]:
-        base_url = found.upstream.base_url or settings.chat_base_url
-        exits = dict.fromkeys(account.exit or settings.proxy_url for account in settings.accounts)
-        for exit in exits or {settings.proxy_url: None}:
-            exit = DIRECT if found.upstream.simulated else exit
-            yield (
-                exit_name(exit),
-                await probe(self._transport, base_url, exit, self._options.probe_headers, self._clock),
-            )
+    async def _exits(
+        self, found: Diagnostics, settings: Settings, transport: Transport
+    ) -> AsyncGenerator[tuple[str, Probed]]:
+        site = site_for(settings, transport, found.upstream.base_url or settings.chat_base_url)
+        exits = [DIRECT] if found.upstream.simulated else [account.exit for account in configured(settings)]
+        for exit in dict.fromkeys(exits or [settings.proxy_url]):
+            yield exit_name(exit), await probe(site, exit)
 
     async def _models(self, client: ServerClient) -> Check:
         try:
