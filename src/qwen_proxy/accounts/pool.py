@@ -16,6 +16,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from qwen_proxy.accounts.health import after_outcome, choose, hindrance
+from qwen_proxy.accounts.leasing import PoolStatus
 from qwen_proxy.accounts.model import Account, Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.accounts.report import (
     AccountReport,
@@ -104,7 +105,8 @@ class _Use:
 
 
 class AccountPool:
-    """Fits `leasing.Leasing`. Enter it before use; leaving it refuses whoever waits and saves what was learned.
+    """Fits `leasing.Leasing` and `leasing.Overview`. Enter it before use; leaving
+    it refuses whoever waits and saves what was learned.
 
     `sign_in` gives a new credential or raises a ProxyError; it keeps its own time limits.
     """
@@ -357,3 +359,9 @@ class AccountPool:
         """Whether some account could serve a request now, or will when its present ones end."""
         now = self._clock.now()
         return any(hindrance(seat, feature, now, 0) is None for seat in self._seats)
+
+    async def status(self) -> PoolStatus:
+        why = None
+        if not self.usable(Feature.CHAT):
+            why = str(shortage(self._seats, Feature.CHAT, self._clock.now(), 0))
+        return PoolStatus(accounts=tuple(self.snapshot()), exits=tuple(self.exits()), why_not_ready=why)
