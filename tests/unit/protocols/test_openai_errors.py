@@ -1,0 +1,121 @@
+"""Errors as OpenAI's clients know them."""
+
+import msgspec
+import pytest
+
+from qwen_proxy.ground.errors import (
+    AccountsBusy,
+    AccountsChallenged,
+    AccountsOutOfQuota,
+    BodyTooLarge,
+    ContentRefused,
+    CredentialRejected,
+    ExitUnreachable,
+    InputRefused,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NoAccountUsable,
+    PermissionDenied,
+    PromptTooLong,
+    ProxyError,
+    QuotaExhausted,
+    ReplyCut,
+    ReplyEmpty,
+    RouteNotFound,
+    ShuttingDown,
+    SignInReason,
+    SignInRefused,
+    Unauthenticated,
+    UnsupportedParameter,
+    UpstreamChallenged,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from qwen_proxy.protocols.openai_chat import OpenAIChat
+from qwen_proxy.protocols.openai_errors import TERMS, terms_of
+
+INVALID = "invalid_request_error"
+UPSTREAM = "upstream_error"
+
+
+class Unheard(ProxyError):
+    """A class nobody has given terms."""
+
+
+CASES: list[tuple[ProxyError, int, str, str | None, str | None]] = [
+    (InvalidRequest("bad", param="messages[0].role"), 400, INVALID, "messages[0].role", None),
+    (UnsupportedParameter("no", param="logprobs"), 400, INVALID, "logprobs", "unsupported_parameter"),
+    (Unauthenticated(), 401, INVALID, None, "invalid_api_key"),
+    (PermissionDenied("an admin key"), 403, INVALID, None, "permission_denied"),
+    (ModelNotFound("qwen9", ["qwen3.7-plus"]), 404, INVALID, "model", "model_not_found"),
+    (RouteNotFound("GET", "/x"), 404, INVALID, None, "unknown_url"),
+    (MethodNotAllowed("GET", "/x", ["POST"]), 405, INVALID, None, "method_not_supported"),
+    (BodyTooLarge(10), 413, INVALID, None, "request_too_large"),
+    (PromptTooLong(11, 10), 400, INVALID, "messages", "context_length_exceeded"),
+    (InputRefused("invalid_input"), 400, INVALID, None, None),
+    (ContentRefused("data_inspection_failed"), 400, INVALID, None, "content_policy_violation"),
+    (CredentialRejected(), 502, UPSTREAM, None, "upstream_auth"),
+    (SignInRefused(SignInReason.BANNED), 502, UPSTREAM, None, "upstream_auth"),
+    (QuotaExhausted(), 429, "rate_limit_error", None, "upstream_quota"),
+    (UpstreamChallenged("json"), 503, UPSTREAM, None, "upstream_verification_required"),
+    (ExitUnreachable("refused"), 502, UPSTREAM, None, "upstream_unavailable"),
+    (UpstreamUnavailable("HTTP 503"), 502, UPSTREAM, None, "upstream_unavailable"),
+    (UpstreamOverloaded(), 503, UPSTREAM, None, "upstream_unavailable"),
+    (UpstreamTimeout("idle", 240), 504, UPSTREAM, None, "upstream_timeout"),
+    (UpstreamProtocolError("x"), 502, UPSTREAM, None, "upstream_unavailable"),
+    (UpstreamFailed("internal_error"), 502, UPSTREAM, None, "upstream_unavailable"),
+    (ReplyEmpty("nothing"), 502, UPSTREAM, None, "upstream_unavailable"),
+    (ReplyCut(), 502, UPSTREAM, None, "upstream_unavailable"),
+    (NoAccountUsable("no account is configured"), 503, "server_error", None, "no_account"),
+    (AccountsOutOfQuota("all parked", 60), 429, "rate_limit_error", None, "upstream_quota"),
+    (AccountsChallenged("all rest", 60), 503, UPSTREAM, None, "upstream_verification_required"),
+    (AccountsBusy("all busy"), 503, "server_error", None, "no_account"),
+    (ShuttingDown(), 503, "server_error", None, "shutting_down"),
+    (InternalError(), 500, "server_error", None, "internal_error"),
+    (Unheard("a secret"), 500, "server_error", None, "internal_error"),
+]
+
+
+def classes(root: type[ProxyError]) -> set[type[ProxyError]]:
+    return {root}.union(*(classes(kind) for kind in root.__subclasses__()))
+
+
+@pytest.mark.parametrize(("error", "status", "kind", "param", "code"), CASES, ids=[type(c[0]).__name__ for c in CASES])
+def test_each_condition_has_its_terms(error: ProxyError, status: int, kind: str, param: str | None, code: str | None):
+    reply = OpenAIChat().error(error, "req-1")
+    told = msgspec.json.decode(reply.body)["error"]
+    assert (reply.status, told["type"], told["param"], told["code"]) == (status, kind, param, code)
+    assert sorted(told) == ["code", "message", "param", "type"]
+
+
+def test_every_class_of_the_tree_has_terms():
+    for kind in classes(ProxyError):
+        assert terms_of(kind.__new__(kind)) in TERMS.values()
+
+
+def test_what_nobody_expected_gives_nothing_away():
+    body = OpenAIChat().error(Unheard("a secret"), "req-1").body
+    assert b"a secret" not in body
+    assert b"req-1" in body
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (InvalidRequest("bad"), {}),
+        (ShuttingDown(), {}),
+        (MethodNotAllowed("PUT", "/x", ["GET", "POST"]), {"Allow": "GET, POST"}),
+        (ReplyCut(), {"x-should-retry": "false"}),
+        (UpstreamChallenged("html"), {"x-should-retry": "false"}),
+        (QuotaExhausted(3600), {"Retry-After": "3600", "x-should-retry": "false"}),
+        (AccountsBusy("all busy", 1.2), {"Retry-After": "2", "x-should-retry": "false"}),
+        (AccountsBusy("all busy", 0), {"Retry-After": "1", "x-should-retry": "false"}),
+    ],
+)
+def test_headers_say_whether_and_when_to_come_again(error: ProxyError, headers: dict[str, str]):
+    assert dict(OpenAIChat().error(error, "req-1").headers) == headers
