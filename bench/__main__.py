@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -48,7 +49,9 @@ class Bench:
         cores = sorted(os.sched_getaffinity(0))
         proxy_core, load_core = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
         self._stacks = home / "stacks" if options.profile else None
-        self._programs = proxies.Programs(CHECKOUT, home, proxy_core, load_core, self._stacks)
+        self._programs = proxies.Programs(
+            CHECKOUT, home, proxy_core, load_core, product=shlex.split(options.command), profile=self._stacks
+        )
         left_out = {NGINX} if options.profile or not proxies.nginx() else set[str]()
         self.columns = tuple(name for name in options.proxies.split(",") if name not in left_out)
         self.measured: dict[report.Quantity, dict[str, list[float]]] = {
@@ -155,6 +158,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, about a minute, instead of five")
     parser.add_argument("--rounds", type=int, help="how many rounds (4, or 1 with --quick)")
     parser.add_argument("--proxies", default=f"{NGINX},{BARE},{PRODUCT}", help="which to measure, by comma")
+    served = f"{Path(sys.executable).with_name('qwen-proxy')} serve"
+    parser.add_argument("--command", default=served, help="what starts the product: another version, another wrapper")
     parser.add_argument("--profile", action="store_true", help="sample where each proxy spends its time, instead")
     parser.add_argument("--check", action="store_true", help="end with 1 when a bar is missed")
     parser.add_argument("--install", action="store_true", help="install nginx with apt first, as root")

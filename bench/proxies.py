@@ -97,9 +97,17 @@ class Programs:
     """How to start each, given the place of this run."""
 
     def __init__(
-        self, checkout: Path, home: Path, proxy_core: int | None, load_core: int | None, profile: Path | None = None
+        self,
+        checkout: Path,
+        home: Path,
+        proxy_core: int | None,
+        load_core: int | None,
+        *,
+        product: Sequence[str],
+        profile: Path | None = None,
     ) -> None:
-        """`profile`: where the proxies in Python leave their stacks (bench/sampling); None: they are not sampled."""
+        """`product`: its command. `profile`: where the proxies in Python leave their stacks (bench/sampling), if so."""
+        self._product_command = list(product)
         self._checkout = checkout
         self._home = home
         self._proxy_core = proxy_core
@@ -162,7 +170,7 @@ class Programs:
             "ACCOUNTS": "bench@example.com:password", "ACCOUNT_CONCURRENCY": "0", "LOG_LEVEL": "INFO",
             "QWEN_CHAT_PROXY_URL": f"http://127.0.0.1:{upstream_port}", "DATA_DIR": str(self._home / f"data-{port}"),
         }  # fmt: skip
-        return [str(product()), "serve"], "/readyz", environment
+        return self._product_command, "/readyz", environment
 
 
 def nginx() -> str | None:
@@ -174,8 +182,3 @@ def install_nginx() -> None:
     """Debian's package; as root."""
     subprocess.run(["apt-get", "update", "-qq"], check=True)
     subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "nginx-light"], check=True)
-
-
-def product() -> Path:
-    """The command beside this interpreter."""
-    return Path(sys.executable).with_name("qwen-proxy")
