@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from qwen_proxy.accounts.model import Feature, OutcomeKind
+from qwen_proxy.accounts.model import Feature, Outcome, OutcomeKind
 from qwen_proxy.accounts.pool import PoolLease
 from qwen_proxy.ground.errors import NoAccountUsable
 from tests.unit.accounts.house import House, account, house, outcome
@@ -29,15 +29,20 @@ class PoolMachine(RuleBasedStateMachine):
         self.waiting: dict[Wish, list[tuple[asyncio.Task[PoolLease], float]]] = {}
 
     def teardown(self) -> None:
+        try:
+            self.runner.run(self.everyone_leaves())
+            assert all(report.in_use == 0 for report in self.home.pool.snapshot())
+        finally:
+            self.runner.run(self.entering.__aexit__(None, None, None))
+            self.runner.close()
+
+    async def everyone_leaves(self) -> None:
         for lease in self.held:
             lease.end()
         for queue in self.waiting.values():
             for task, _ in queue:
                 task.cancel()
-        self.runner.run(self.home.clock.settle())
-        assert all(report.in_use == 0 for report in self.home.pool.snapshot())
-        self.runner.run(self.entering.__aexit__(None, None, None))
-        self.runner.close()
+        await self.home.clock.settle()
 
     @rule(
         feature=st.sampled_from([Feature.CHAT, Feature.VIDEO]),
@@ -54,30 +59,37 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0), kind=st.sampled_from(OutcomeKind), seconds=st.sampled_from([None, 50.0]))
     def end(self, which: int, kind: OutcomeKind, seconds: float | None) -> None:
         lease = self.held.pop(which % len(self.held))
-        lease.report(outcome(kind, rest_seconds=seconds, feature=lease.feature))
-        lease.end()
-        self.settle()
+        self.runner.run(self.returned(lease, outcome(kind, rest_seconds=seconds, feature=lease.feature)))
 
-    @precondition(lambda self: self.held)
-    @rule(which=st.integers(0), served=st.booleans())
-    def a_waiter_leaves_as_a_lease_comes_back(self, which: int, served: bool) -> None:
+    @precondition(lambda self: self.held and any(self.waiting.values()))
+    @rule(which=st.integers(0), first=st.booleans())
+    def a_waiter_leaves_as_a_lease_comes_back(self, which: int, first: bool) -> None:
         lease = self.held.pop(which % len(self.held))
         queues = [queue for queue in self.waiting.values() if queue]
-        leaver = queues[which % len(queues)].pop(which % len(queues[which % len(queues)])) if queues else None
-        if served:
-            lease.end()
-        if leaver is not None:
-            leaver[0].cancel()
+        queue = queues[which % len(queues)]
+        leaver, _ = queue.pop(which % len(queue))
+        self.runner.run(self.returned(lease, None, leaver, first))
+
+    async def returned(
+        self,
+        lease: PoolLease,
+        result: Outcome | None,
+        leaver: asyncio.Task[PoolLease] | None = None,
+        first: bool = True,
+    ) -> None:
+        if leaver is not None and first:
+            leaver.cancel()
+        if result is not None:
+            lease.report(result)
         lease.end()
-        self.settle()
+        if leaver is not None:
+            leaver.cancel()
+        await self.home.clock.settle()
+        self.collect()
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 61.0, 1000.0]))
     def time_passes(self, seconds: float) -> None:
         self.runner.run(self.home.clock.advance(seconds))
-        self.collect()
-
-    def settle(self) -> None:
-        self.runner.run(self.home.clock.settle())
         self.collect()
 
     def collect(self) -> None:
@@ -110,8 +122,8 @@ class PoolMachine(RuleBasedStateMachine):
     def nobody_waits_while_an_account_is_free(self) -> None:
         for (feature, only), queue in self.waiting.items():
             if queue:
-                want = self.home.want(feature=feature, only=only)
-                assert self.home.pool.try_take(want) is None
+                states = [self.home.state(name) for name in NAMES if only in (None, name)]
+                assert feature is not Feature.CHAT or "ready" not in states
 
 
 PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
