@@ -7,7 +7,7 @@ With --json a command prints one JSON document on stdout, errors too.
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, NoReturn, TypeVar
@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qwen_proxy import __version__
+from qwen_proxy.app import Machine, accounts_of, open_door, transport_options
 from qwen_proxy.config import listing
 from qwen_proxy.config.credentials import load_keys
 from qwen_proxy.config.settings import Settings, WrongSetting, load
@@ -30,11 +31,11 @@ from qwen_proxy.operations import serve as serving
 from qwen_proxy.operations.client import Answered, Question, ServerClient, ServerRefused, ServerSilent
 from qwen_proxy.operations.local import serve_locally
 from qwen_proxy.operations.reach import reach
-from qwen_proxy.operations.site import signing_in, transport_for
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.environment import environment
 from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.runtime.logs import LogOptions, Logs
+from qwen_proxy.upstreams.transport import Transport
 
 T = TypeVar("T")
 
@@ -172,16 +173,20 @@ def accounts_check(as_json: Json = False) -> None:
     settings = _settings()
 
     async def check() -> list[accounts.SignInResult]:
-        async with AsyncExitStack() as stack:
-            sign_in = await stack.enter_async_context(signing_in(settings))
-            spacing = settings.signin_spacing_seconds
-            checks = accounts.check_accounts(accounts.configured(settings), sign_in, SystemClock(), spacing)
-            results: list[accounts.SignInResult] = []
-            async for result in await stack.enter_async_context(aclosing(checks)):
+        results: list[accounts.SignInResult] = []
+        async with (
+            open_door(settings, settings.chat_base_url, Machine()) as door,
+            aclosing(
+                accounts.check_accounts(
+                    accounts_of(settings), door.sign_in, SystemClock(), settings.signin_spacing_seconds
+                )
+            ) as checks,
+        ):
+            async for result in checks:
                 results.append(result)
                 if not as_json:
                     _print_sign_in(result)
-            return results
+        return results
 
     results = _run(check())
     if as_json:
@@ -316,7 +321,10 @@ def _run(work: Coroutine[None, None, T]) -> T:
 async def _through_server(settings: Settings, ask: Callable[[ServerClient], Awaitable[T]]) -> T:
     clock = SystemClock()
     keys = load_keys(settings, SystemIds())
-    async with transport_for(settings) as transport, reach(settings, keys, transport, clock, serve_locally) as reached:
+    async with (
+        Transport(clock, transport_options(settings)) as transport,
+        reach(settings, keys, transport, clock, serve_locally) as reached,
+    ):
         return await ask(reached.client)
 
 

@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from qwen_proxy.accounts.model import Account, Credential
 from qwen_proxy.accounts.report import exit_name
-from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.errors import ExitError, ProxyError
 from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.operations.advice import ADVICE, Trouble, sign_in_trouble
@@ -26,19 +25,6 @@ class SignInResult(Struct, frozen=True, kw_only=True):
     advice: str = ""
     expires_at: float | None = None
     seconds: float = 0.0
-
-
-def configured(settings: Settings) -> list[Account]:
-    """The accounts of ACCOUNTS; one without a proxy of its own goes through PROXY_URL."""
-    return [
-        Account(
-            id=line.email.lower(),
-            email=line.email,
-            password=line.password,
-            exit=line.exit or settings.proxy_url,
-        )
-        for line in settings.accounts
-    ]
 
 
 async def check_accounts(

@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from qwen_proxy.accounts.model import DIRECT
 from qwen_proxy.accounts.report import exit_name
+from qwen_proxy.app import Machine, accounts_of, general_exit, open_door, transport_options
 from qwen_proxy.config.credentials import LoadedKeys, load_keys
 from qwen_proxy.config.settings import Settings, WrongSetting, load
 from qwen_proxy.ground.errors import UpstreamChallenged
-from qwen_proxy.operations.accounts import configured
 from qwen_proxy.operations.advice import (
     Check,
     Trouble,
@@ -34,7 +34,6 @@ from qwen_proxy.operations.advice import (
 from qwen_proxy.operations.client import Diagnostics, Question, ServerClient, ServerRefused, ServerSilent
 from qwen_proxy.operations.probe import Probed, probe
 from qwen_proxy.operations.reach import LocalServer, Port, Reached, address, probe_port, reach
-from qwen_proxy.operations.site import site_for, transport_for
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.upstreams.transport import Transport
@@ -78,15 +77,15 @@ class Doctor:
         for check in (*_configuration(settings, keys), _data_folder(settings.data_dir)):
             yield check
         async with (
-            transport_for(settings) as transport,
+            Transport(self._clock, transport_options(settings)) as transport,
             reach(settings, keys, transport, self._clock, self._local) as reached,
         ):
             yield _port(settings, reached.is_running)
-            async with aclosing(self._through(reached, settings, transport)) as checks:
+            async with aclosing(self._through(reached, settings)) as checks:
                 async for check in checks:
                     yield check
 
-    async def _through(self, reached: Reached, settings: Settings, transport: Transport) -> AsyncGenerator[Check]:
+    async def _through(self, reached: Reached, settings: Settings) -> AsyncGenerator[Check]:
         client = reached.client
         try:
             before = await self._settled(client, settings)
@@ -102,7 +101,7 @@ class Doctor:
             yield passed("server", f"version {before.version} runs at {client.base_url}")
         if before.upstream.simulated:
             yield warned("upstream", Trouble.NO_ACCOUNT, "the simulated upstream answers; no real model is behind it")
-        probed = [check async for check in self._exits(before, settings, transport)]
+        probed = [check async for check in self._exits(before, settings)]
         models = await self._models(client)
         chat = await self._chat(client)
         after = await self._again(client, before)  # what the chat has shown of its account is known only now
@@ -135,13 +134,12 @@ class Doctor:
                 return found
             await self._clock.sleep(POLL_SECONDS)
 
-    async def _exits(
-        self, found: Diagnostics, settings: Settings, transport: Transport
-    ) -> AsyncGenerator[tuple[str, Probed]]:
-        site = site_for(settings, transport, found.upstream.base_url or settings.chat_base_url)
-        exits = [DIRECT] if found.upstream.simulated else [account.exit for account in configured(settings)]
-        for exit in dict.fromkeys(exits or [settings.proxy_url]):
-            yield exit_name(exit), await probe(site, exit)
+    async def _exits(self, found: Diagnostics, settings: Settings) -> AsyncGenerator[tuple[str, Probed]]:
+        exits = [DIRECT] if found.upstream.simulated else [account.exit for account in accounts_of(settings)]
+        base_url = found.upstream.base_url or settings.chat_base_url
+        async with open_door(settings, base_url, Machine(self._clock, self._ids)) as door:
+            for exit in dict.fromkeys(exits or [general_exit(settings)]):
+                yield exit_name(exit), await probe(door.site, exit)
 
     async def _models(self, client: ServerClient) -> Check:
         try:

@@ -1,10 +1,11 @@
 from contextlib import aclosing
 
 from qwen_proxy.accounts.model import Account, Credential
+from qwen_proxy.app import accounts_of
 from qwen_proxy.config.settings import load
 from qwen_proxy.ground.errors import ExitUnreachable, ProxyError, SignInReason, SignInRefused
 from qwen_proxy.ground.secret import Secret
-from qwen_proxy.operations.accounts import SignInResult, check_accounts, configured
+from qwen_proxy.operations.accounts import SignInResult, check_accounts
 from qwen_proxy.operations.advice import Trouble
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
@@ -33,7 +34,7 @@ async def run(site: Site, clock: FakeClock, accounts: str = ACCOUNTS) -> list[Si
     results: list[SignInResult] = []
 
     async def check() -> None:
-        found = configured(load({"ACCOUNTS": accounts}, None))
+        found = accounts_of(load({"ACCOUNTS": accounts}, None))
         async with aclosing(check_accounts(found, site.sign_in, clock, 10.0)) as checks:
             results.extend([result async for result in checks])
 
@@ -71,11 +72,3 @@ async def test_exit_that_cannot_be_used_is_left_alone():
     assert [name for name, _ in site.seen] == ["c", "e"]
     assert [result.trouble for result in results] == [Trouble.PROXY_DEAD, Trouble.PROXY_DEAD, None]
     assert [result.exit for result in results] == ["http://h:1", "http://h:1", "direct"]
-
-
-def test_general_proxy_is_the_exit_of_accounts_without_one():
-    settings = load({"ACCOUNTS": "A@x.example:1,b@x.example:2|socks5://h:1", "PROXY_URL": "http://p:1"}, None)
-    assert [(account.id, account.exit) for account in configured(settings)] == [
-        ("a@x.example", "http://p:1"),
-        ("b@x.example", "socks5://h:1"),
-    ]
