@@ -11,19 +11,17 @@ from qwen_proxy.chat.events import Batch
 from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.transcript import render
-from qwen_proxy.ground.errors import ProxyError, ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
+from qwen_proxy.ground.errors import ProxyError, ReplyCut, UpstreamFailed, UpstreamProtocolError
 from qwen_proxy.upstreams.qwen_web.asking import chat_type, check_size, encode_completion, encode_new_chat, features
 from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
 from qwen_proxy.upstreams.qwen_web.codec import ReplyCodec
-from qwen_proxy.upstreams.qwen_web.errors import classify_body
+from qwen_proxy.upstreams.qwen_web.errors import classify_answer, classify_body, is_event_stream
 from qwen_proxy.upstreams.qwen_web.listing import read_models
 from qwen_proxy.upstreams.qwen_web.site import Site
 from qwen_proxy.upstreams.qwen_web.wire import loads, members, text
 from qwen_proxy.upstreams.transport import Response, Stream, read_all
 
 MODEL_PATHS: Final = ("/api/models", "/api/v2/models/")
-EVENT_STREAM: Final = "text/event-stream"
-EVENT_STARTS: Final = (b"data:", b"event:", b"id:", b":")
 
 
 class QwenWeb:
@@ -136,15 +134,11 @@ class QwenWeb:
     async def _first_chunk(self, stream: Stream, model_id: str) -> bytes:
         """Look before anything is believed (§4.7): raises what a body that is no stream of events tells."""
         status = self._site.status(stream)
-        is_stream = stream.headers.get("Content-Type", "").lower().startswith(EVENT_STREAM)
         first = await stream.read()
-        if status < 400 and (is_stream or first.lstrip().startswith(EVENT_STARTS)):
+        if is_event_stream(status, stream.headers.get("Content-Type", ""), first):
             return first
         body = first + (await read_all(stream) if first else b"")
-        error = classify_body(status, body, model_id, self._site.drift)
-        if error is None and not body.strip():
-            error = ReplyEmpty("nothing")
-        raise error or UpstreamProtocolError("an answer that is no stream of events")
+        raise classify_answer(status, body, model_id, self._site.drift)
 
     async def _drain(self, stream: Stream) -> None:
         """The end is near: take it, so that the connection can be used again. What comes late is given up."""

@@ -188,11 +188,11 @@ class ReplyCodec:
             return
         if frame.usage is not NOTHING and frame.usage != NULL:
             self._usage = frame.usage
+        if frame.error is not NOTHING or not frame.choices:
+            self._take_event(frame, payload)
         if frame.choices:
             self._frames += 1
             self._take_choice(frame.choices[0], payload)
-        else:
-            self._take_event(frame, payload)
 
     def _admits(self, frame: FrameBody, payload: bytes) -> bool:
         """Whether the frame is the reply's; else it is held. An error of an unannounced id concerns the request."""
@@ -238,6 +238,7 @@ class ReplyCodec:
 
     def _switch(self) -> bool:
         """Go over to the next candidate if this one has not answered, and read what was held of it."""
+        self._flush()
         held = None if self._has_answered else self._candidates.switch()
         if held is None:
             return False
@@ -298,7 +299,7 @@ class ReplyCodec:
             snapshot = thoughts(extra)
             if snapshot is not None:
                 self._take_thoughts(snapshot)
-                content = None
+                content = None if phase is Phase.SUMMARY else content
             self._take_sources(extra)
             for url in image_urls(extra):
                 self._take_media(MediaKind.IMAGE, url)
@@ -426,7 +427,7 @@ def read_usage(raw: Raw) -> Usage | None:
         return None
     counts = members(loads(bytes(raw)))
     prompt, completion = whole(counts.get("input_tokens")), whole(counts.get("output_tokens"))
-    if prompt is None or completion is None:
+    if prompt is None or completion is None or not prompt + completion:
         return None
     return Usage(
         prompt_tokens=prompt,

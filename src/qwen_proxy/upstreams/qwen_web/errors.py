@@ -16,6 +16,7 @@ from qwen_proxy.ground.errors import (
     ModelNotFound,
     ProxyError,
     QuotaExhausted,
+    ReplyEmpty,
     SignInReason,
     SignInRefused,
     UpstreamChallenged,
@@ -27,6 +28,8 @@ from qwen_proxy.ground.errors import (
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.wire import items, loads, members, text
 
+EVENT_STREAM: Final = "text/event-stream"
+EVENT_STARTS: Final = (b"data:", b"event:", b"id:", b":")
 HTML_HEAD_BYTES: Final = 64 * 1024
 CHALLENGE_MARKERS: Final = ("fail_sys_user_validate", "rgv587", "_____tmd_____", "/punish?", "x5sec", "baxia")
 PAGE_MARKERS: Final = (*CHALLENGE_MARKERS, "aliyun_waf")
@@ -59,6 +62,12 @@ def effective_status(status: int, actual: str | None) -> int:
     return int(actual) if actual is not None and re.fullmatch(r"[1-5][0-9]{2}", actual.strip()) else status
 
 
+def is_event_stream(status: int, content_type: str, first: bytes) -> bool:
+    """Whether a body is to be read as events: by its type or, when that says otherwise, by its first bytes."""
+    claims = content_type.lower().startswith(EVENT_STREAM)
+    return status < 400 and (claims or first.lstrip().startswith(EVENT_STARTS))
+
+
 def classify_body(status: int, body: bytes, model: str, drift: Drift) -> ProxyError | None:
     """The error in a whole body that is no stream of deltas; None where it tells of none.
 
@@ -71,6 +80,14 @@ def classify_body(status: int, body: bytes, model: str, drift: Drift) -> ProxyEr
     except ValueError:
         return _classify_status(status)
     return classify_value(status, value, model, drift) or _classify_status(status)
+
+
+def classify_answer(status: int, body: bytes, model: str, drift: Drift) -> ProxyError:
+    """The error in the body of a completion that is no stream of events, whatever it is (§4.7 a, c, d)."""
+    found = classify_body(status, body, model, drift)
+    if found is None and not body.strip():
+        return ReplyEmpty("nothing")
+    return found or UpstreamProtocolError("an answer that is no stream of events")
 
 
 def classify_value(status: int, value: object, model: str, drift: Drift) -> ProxyError | None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec import Raw
 
 from qwen_proxy.chat.events import Source
-from qwen_proxy.upstreams.qwen_web.wire import items, loads, members, text
+from qwen_proxy.upstreams.qwen_web.wire import is_array, items, loads, members, text
 
 MEDIA_HOST: Final = "cdn.qwenlm.ai"
 MEDIA_DOMAINS: Final = (".alicdn.com", ".aliyuncs.com")
@@ -23,11 +23,10 @@ def read_extra(raw: Raw) -> dict[str, object]:
 
 def thoughts(extra: dict[str, object]) -> list[str] | None:
     """The snapshot of all reasoning so far, an element each; None when there is none in it (§4.5)."""
-    summary = extra.get("summary_thought")
-    if summary is None:
-        return None
-    content = members(summary).get("content")
-    return [content] if isinstance(content, str) else [text(item) for item in items(content)]
+    content = members(extra.get("summary_thought")).get("content")
+    if isinstance(content, str):
+        return [content]
+    return [text(item) for item in content] if is_array(content) else None
 
 
 def sources(extra: dict[str, object]) -> Iterator[Source]:
