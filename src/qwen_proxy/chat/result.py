@@ -121,6 +121,8 @@ class Folder:
                 self._parts.append(Called(call_id, name, text))
             case None:
                 pass
+            case _:
+                assert_never(self._open)
         self._open = None
         self._pieces.clear()
 

@@ -75,10 +75,12 @@ def test_only_what_may_become_a_stop_sequence_is_held_back():
 
 
 def test_a_stop_sequence_that_overlaps_itself_is_found():
+    assert limited(*texts("aca", "bab"), stop=("abab",)) == [[TextDelta("ac")], [Finish(FinishReason.STOP, "abab")]]
     assert limited(*texts("aa", "ab"), stop=("aab",)) == [[], [TextDelta("a"), Finish(FinishReason.STOP, "aab")]]
 
 
 def test_the_sequence_that_is_complete_first_ends_the_reply():
+    assert limited([TextDelta("one two")], stop=("e", "two")) == [[TextDelta("on"), Finish(FinishReason.STOP, "e")]]
     assert limited([TextDelta("xabc")], stop=("abc", "b")) == [[TextDelta("xa"), Finish(FinishReason.STOP, "b")]]
 
 

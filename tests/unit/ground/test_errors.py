@@ -1,0 +1,104 @@
+"""The tree of errors: whose fault each is, what it knows, and the one sentence it says."""
+
+import pytest
+
+from qwen_proxy.ground.errors import (
+    AccountsBusy,
+    Blame,
+    BodyTooLarge,
+    ContentRefused,
+    CredentialRejected,
+    ExitUnreachable,
+    InputRefused,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    NoAccountUsable,
+    PermissionDenied,
+    PromptTooLong,
+    ProxyError,
+    QuotaExhausted,
+    ReplyCut,
+    ReplyEmpty,
+    RouteNotFound,
+    ShuttingDown,
+    SignInReason,
+    SignInRefused,
+    Unauthenticated,
+    UnsupportedParameter,
+    UpstreamChallenged,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "blame", "sentence"),
+    [
+        (InvalidRequest("n is 9", param="n"), Blame.CLIENT, "n is 9"),
+        (UnsupportedParameter("no audio"), Blame.CLIENT, "no audio"),
+        (Unauthenticated(), Blame.CLIENT, "Authorization: Bearer KEY"),
+        (PermissionDenied("an admin key"), Blame.CLIENT, "it needs an admin key"),
+        (ModelNotFound("q9"), Blame.CLIENT, "unknown model 'q9'; GET /v1/models lists them"),
+        (
+            ModelNotFound("q9", ["q8", "q7"]),
+            Blame.CLIENT,
+            "unknown model 'q9'; did you mean 'q8' or 'q7'? GET /v1/models lists them",
+        ),
+        (RouteNotFound("GET", "/x"), Blame.CLIENT, "there is no GET /x here"),
+        (MethodNotAllowed("PUT", "/x", ["GET", "POST"]), Blame.CLIENT, "/x does not take PUT; it takes GET, POST"),
+        (BodyTooLarge(10), Blame.CLIENT, "(10 bytes)"),
+        (PromptTooLong(11, 10), Blame.CLIENT, "prompt is too long: 11 tokens > 10 maximum"),
+        (PromptTooLong(11, 10, "bytes"), Blame.CLIENT, "prompt is too long: 11 bytes > 10 maximum"),
+        (InputRefused("invalid_input"), Blame.CLIENT, "(invalid_input)"),
+        (ContentRefused("data_inspection_failed"), Blame.CLIENT, "(data_inspection_failed)"),
+        (CredentialRejected(), Blame.ACCOUNT, "rejects the account's token"),
+        (SignInRefused(SignInReason.BANNED), Blame.ACCOUNT, "(banned)"),
+        (QuotaExhausted(), Blame.ACCOUNT, "quota"),
+        (UpstreamChallenged("html"), Blame.EXIT, "verification by hand"),
+        (ExitUnreachable("refused"), Blame.EXIT, "(refused)"),
+        (UpstreamUnavailable("HTTP 503"), Blame.UPSTREAM, "(HTTP 503)"),
+        (UpstreamOverloaded(), Blame.UPSTREAM, "overloaded"),
+        (UpstreamTimeout("idle", 240.0), Blame.UPSTREAM, "(idle: 240 s)"),
+        (UpstreamProtocolError("no choices"), Blame.UPSTREAM, "(no choices)"),
+        (UpstreamFailed("internal_error"), Blame.UPSTREAM, "(internal_error)"),
+        (ReplyEmpty("nothing"), Blame.UPSTREAM, "reply was empty"),
+        (ReplyEmpty("thinking_only"), Blame.UPSTREAM, "reply was empty but for its thinking"),
+        (ReplyCut(), Blame.UPSTREAM, "broke off before its end"),
+        (NoAccountUsable("no account is configured"), Blame.OURS, "no account is configured"),
+        (ShuttingDown(), Blame.OURS, "shutting down"),
+        (InternalError(), Blame.OURS, "an internal error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, ProxyError) else "",
+)
+def test_each_error_says_whose_fault_it_is_and_what_is_wrong(error: ProxyError, blame: Blame, sentence: str):
+    assert error.blame is blame
+    assert sentence in str(error)
+
+
+def test_facts_are_kept():
+    assert InvalidRequest("x").param is None
+    assert InvalidRequest("x", param="a[0]").param == "a[0]"
+    assert (ModelNotFound("q", ["r"]).model, ModelNotFound("q", ["r"]).near) == ("q", ("r",))
+    assert MethodNotAllowed("PUT", "/x", ["GET"]).allowed == ("GET",)
+    assert BodyTooLarge(10).limit_bytes == 10
+    assert (PromptTooLong(11, 10).size, PromptTooLong(11, 10).limit) == (11, 10)
+    assert ContentRefused("x").code == "x"
+    assert SignInRefused(SignInReason.UNKNOWN).reason is SignInReason.UNKNOWN
+    assert UpstreamChallenged("json").form == "json"
+    assert UpstreamUnavailable("reset").problem == "reset"
+    assert UpstreamTimeout("headers", 1).phase == "headers"
+    assert UpstreamProtocolError("x").problem == "x"
+    assert UpstreamFailed("x").code == "x"
+    assert ReplyEmpty("nothing").kind == "nothing"
+
+
+def test_a_time_to_come_again_is_given_only_where_it_is_known():
+    assert ReplyCut().retry_after_seconds is None
+    assert QuotaExhausted().retry_after_seconds is None
+    assert QuotaExhausted(60).retry_after_seconds == QuotaExhausted(60).rest_seconds == 60
+    assert AccountsBusy("all busy", 2.5).retry_after_seconds == 2.5
