@@ -61,19 +61,19 @@ class Bench:
 
     def run(self) -> None:
         for number in range(1, self._rounds + 1):
-            upstream_port = proxies.free_port()
             with ExitStack() as stack:
-                stack.enter_context(self._programs.upstream(upstream_port))
-                started = {}
+                started: dict[str, tuple[int, int, int]] = {}
                 for name in self.columns:
-                    port = proxies.free_port()
-                    started[name] = (port, stack.enter_context(self._programs.proxy(name, port, upstream_port)))
+                    # Each has an upstream of its own, whose counts are then of its calls alone.
+                    port, upstream_port = proxies.free_port(), proxies.free_port()
+                    stack.enter_context(self._programs.upstream(upstream_port))
+                    pid = stack.enter_context(self._programs.proxy(name, port, upstream_port))
+                    started[name] = (port, pid, upstream_port)
                 # Memory first: what a process has once held it does not give back, and would hide the streams.
                 for scenario in SCENARIOS:
                     for name in self._order(number):
-                        port, pid = started[name]
                         print(f"round {number} of {self._rounds}: {scenario}, {name}", file=sys.stderr, flush=True)
-                        self._measure(scenario, name, self._task(scenario, port, pid, upstream_port))
+                        self._measure(scenario, name, self._task(scenario, *started[name]))
 
     def profile(self) -> Iterator[tuple[str, str, str]]:
         """Each scenario once over each proxy, sampled: (scenario, proxy, stacks with their counts)."""
@@ -116,6 +116,10 @@ class Bench:
         self.raw.append({"scenario": scenario, "proxy": name, "counts": task.counts} | result)
         if failures := result["failures"]:
             print(f"  {len(failures)} failures, the first: {failures[0]}", file=sys.stderr)
+        if (kept := result["waited"] / result["seconds"]) > 0.05:
+            print(
+                f"  the proxy was kept from its core {kept:.0%} of the time: the machine is not quiet", file=sys.stderr
+            )
         if not result["events"] or result.get("proxied_ms") == {}:
             raise SystemExit(f"{name} brought no event, there is nothing to measure")
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import uvloop
 
-from bench.processes import cpu_seconds, memory_kb
+from bench.processes import memory_kb, usage
 from bench.report import summary
 from bench.upstream import now_micros
 
@@ -173,14 +173,22 @@ class Load:
         return counts
 
     async def window(self, work: Callable[[], Awaitable[object]]) -> dict[str, float]:
-        """CPU seconds, events and wall seconds that `work` took; lateness is recorded meanwhile."""
+        """What `work` took, in seconds: `cpu`, `waited` (for a core) and by the clock; and the events it brought.
+
+        The lateness of events is recorded meanwhile.
+        """
         recorder = self.recorder
         recorder.recording = True
-        started, cpu, events = now_micros(), cpu_seconds(self.task.pid), recorder.events
+        started, before, events = now_micros(), usage(self.task.pid), recorder.events
         await work()
-        cpu = cpu_seconds(self.task.pid) - cpu
+        after = usage(self.task.pid)
         recorder.recording = False
-        return {"cpu": cpu, "events": recorder.events - events, "seconds": (now_micros() - started) / 1e6}
+        return {
+            "cpu": after.cpu - before.cpu,
+            "waited": after.waited - before.waited,
+            "events": recorder.events - events,
+            "seconds": (now_micros() - started) / 1e6,
+        }
 
     async def paced(self, count: int, text: str, over_seconds: float) -> list[asyncio.Task[int | None]]:
         """Open `count` streams, evenly staggered; each task ends with its stream."""

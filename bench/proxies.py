@@ -73,7 +73,7 @@ def running(
                 stderr=subprocess.STDOUT,
                 cwd=home,
                 env=dict(environment),
-                start_new_session=True,
+                process_group=0,
             )
         finally:
             os.sched_setaffinity(0, own)
