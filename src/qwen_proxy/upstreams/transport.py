@@ -313,6 +313,8 @@ FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, *SOCKS_ERRO
 
 def _translated(error: Exception) -> ProxyError:
     """What went wrong before there were headers, in our words. Their texts may hold a proxy's password."""
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)) or isinstance(error.__cause__, ssl.SSLError):
+        return UpstreamUnavailable("no trusted TLS connection")
     match error:
         case aiohttp.ClientProxyConnectionError() | aiohttp_socks.ProxyConnectionError():
             return ExitUnreachable("no connection to it")
@@ -328,8 +330,6 @@ def _translated(error: Exception) -> ProxyError:
             return ExitUnreachable(f"it refuses: HTTP {status}")
         case aiohttp.ClientConnectorDNSError():
             return UpstreamUnavailable("name not found")
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return UpstreamUnavailable("no trusted TLS connection")
         case aiohttp.ClientConnectorError():
             return UpstreamUnavailable("no connection")
         case aiohttp.ClientResponseError() | HttpProcessingError():

@@ -1,6 +1,7 @@
 """chat.qwen.ai as an Upstream. Source: upstream protocol §2 to §4."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from types import TracebackType
@@ -17,9 +18,12 @@ from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
 from qwen_proxy.upstreams.qwen_web.codec import ReplyCodec
 from qwen_proxy.upstreams.qwen_web.errors import classify_answer, classify_body, is_event_stream
 from qwen_proxy.upstreams.qwen_web.listing import read_models
+from qwen_proxy.upstreams.qwen_web.recorder import Exchange
 from qwen_proxy.upstreams.qwen_web.site import Site
 from qwen_proxy.upstreams.qwen_web.wire import loads, members, text
 from qwen_proxy.upstreams.transport import Response, Stream, read_all
+
+log = logging.getLogger(__name__)
 
 MODEL_PATHS: Final = ("/api/models", "/api/v2/models/")
 
@@ -66,10 +70,40 @@ class QwenWeb:
                 return found
         raise failure or UpstreamProtocolError("no list of models")
 
+    async def capture(self, request: ChatRequest, model: Model, credential: Credential, deadline: float) -> Exchange:
+        """The same exchange undecoded, for a recording; what came before a cut is kept."""
+        chunks: list[bytes] = []
+        async with self._completion(request, model, credential, deadline) as stream:
+            try:
+                while chunk := await stream.read():
+                    chunks.append(chunk)
+            except ReplyCut:
+                log.info("the captured reply was cut")
+            cookies = "" if credential.cookies is None else credential.cookies.reveal()
+            values = (pair.partition("=")[2].strip() for pair in cookies.split(";"))
+            return Exchange(
+                status=stream.status,
+                headers=tuple(stream.headers.items()),
+                chunks=tuple(chunks),
+                secrets=(credential.token.reveal(), credential.account_id, *values),
+            )
+
     @asynccontextmanager
     async def _open(
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
     ) -> AsyncGenerator[AsyncIterator[Batch]]:
+        async with self._completion(request, model, credential, deadline) as stream:
+            codec = ReplyCodec(self._site.drift, model=model.id, status=self._site.status(stream))
+            async with aclosing(self._batches(stream, codec, model.id)) as batches:
+                yield batches
+            if codec.finished:
+                await self._drain(stream)
+
+    @asynccontextmanager
+    async def _completion(
+        self, request: ChatRequest, model: Model, credential: Credential, deadline: float
+    ) -> AsyncGenerator[Stream]:
+        """A new chat, and the answer's stream in it; the chat is handed to the clean-up at the end."""
         prompt = render(request.messages)
         check_size(prompt, self._site.options.max_prompt_bytes)
         mode = chat_type(request)
@@ -85,11 +119,7 @@ class QwenWeb:
         )
         try:
             async with self._site.complete(credential, chat_id, body, deadline) as stream:
-                codec = ReplyCodec(self._site.drift, model=model.id, status=self._site.status(stream))
-                async with aclosing(self._batches(stream, codec, model.id)) as batches:
-                    yield batches
-                if codec.finished:
-                    await self._drain(stream)
+                yield stream
         finally:
             self.cleanup.hand_over(credential, chat_id)
 

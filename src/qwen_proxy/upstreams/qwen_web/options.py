@@ -19,7 +19,7 @@ class CleanupOptions(Struct, frozen=True, kw_only=True):
     delete_after_seconds: float | None = 0
     max_waiting: int = 5000
     max_at_once: int = 8
-    spacing_seconds: float = 0.05
+    spacing_seconds: float = 0.0
     shutdown_seconds: float = 5
     timeout_seconds: float = 15
 

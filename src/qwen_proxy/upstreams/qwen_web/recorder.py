@@ -14,16 +14,15 @@ import msgspec
 from msgspec import Struct
 
 from qwen_proxy.upstreams.qwen_web.extras import MEDIA_DOMAINS, MEDIA_HOST
-from qwen_proxy.upstreams.qwen_web.wire import is_array, loads, members
+from qwen_proxy.upstreams.qwen_web.wire import is_array, is_object, loads
 
 REDACTED: Final = "REDACTED"
 KEPT_HEADERS: Final = frozenset(
     ("content-type", "x-actual-status-code", "server", "cache-control", "x-accel-buffering", "vary")
 )
-KEPT_KEYS: Final = frozenset(
-    "action chat_type code details detail error finish_reason name object phase ret role response_index status "
-    "sub_chat_type task_status template type".split(" ")
-)
+STATE_KEYS: Final = ("action", "finish_reason", "name", "phase", "response_index", "role", "status", "task_status")
+FAILURE_KEYS: Final = ("code", "detail", "details", "error", "ret", "template")
+KEPT_KEYS: Final = frozenset((*STATE_KEYS, *FAILURE_KEYS, "chat_type", "sub_chat_type", "object", "type"))
 ID_KEYS: Final = frozenset(("id", "function_id", "request_id", "user_id"))
 MIN_SECRET_CHARACTERS: Final = 4
 _JWT: Final = re.compile(r"eyJ[\w-]+(?:\.[\w-]+){1,2}")
@@ -67,7 +66,7 @@ class Recording(Struct, frozen=True):
 
 
 def redact(exchange: Exchange, keep_text: bool) -> Recording:
-    """The recording of an exchange. Without `keep_text` every letter of what was said becomes an x, of the same length."""
+    """The recording of an exchange. Without `keep_text` every letter of what was said becomes an x."""
     redaction = _Redaction(exchange.secrets, keep_text)
     body = b"".join(exchange.chunks).decode("utf-8", "replace")
     facts = RecordingFacts(
@@ -108,8 +107,8 @@ class _Redaction:
     def _value(self, value: object, key: str) -> object:
         if is_array(value):
             return [self._value(item, key) for item in value]
-        if isinstance(value, dict):
-            return {self.plain(name): self._value(item, name) for name, item in members(value).items()}
+        if is_object(value):
+            return {self.plain(name): self._value(item, name) for name, item in value.items()}
         return self._text(value, key) if isinstance(value, str) else value
 
     def _text(self, value: str, key: str) -> str:

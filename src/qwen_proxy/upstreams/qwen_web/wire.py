@@ -175,7 +175,7 @@ def _loads_loosely(payload: bytes) -> object:
         raise ValueError("nested too deeply") from error
 
 
-def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+def is_object(value: object) -> TypeGuard[dict[str, object]]:
     return isinstance(value, dict)
 
 
@@ -185,7 +185,7 @@ def is_array(value: object) -> TypeGuard[list[object]]:
 
 def members(value: object) -> dict[str, object]:
     """The members of a JSON object; none of anything else."""
-    return value if _is_object(value) else {}
+    return value if is_object(value) else {}
 
 
 def items(value: object) -> list[object]:
