@@ -344,6 +344,11 @@ class AccountPool:
     def _exit(self, name: str) -> Exit:
         return self._exits.setdefault(name, Exit(name))
 
+    @property
+    def waiting(self) -> int:
+        """How many requests stand in the queue for an account."""
+        return len(self._line)
+
     def snapshot(self) -> list[AccountReport]:
         """Every account, by id."""
         now = self._clock.now()
