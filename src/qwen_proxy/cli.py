@@ -15,7 +15,7 @@ from typing import Annotated, Final, NoReturn, TypeVar
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from qwen_proxy import __version__
@@ -204,7 +204,7 @@ def models(as_json: Json = False) -> None:
     if as_json:
         _print_json({"models": found})
         return
-    table = Table("Model", "Upstream id", "Context", "Can", box=None, pad_edge=False)
+    table = Table(Column("Model", overflow="fold"), "Upstream id", "Context", "Can", box=None, pad_edge=False)
     for model in found:
         abilities = model.capabilities
         can = [name for name in ("thinking", "search", "vision") if getattr(abilities, name)]
@@ -289,13 +289,16 @@ def record(
 ) -> None:
     """Record one real exchange with the upstream, without secrets, so that a report can become a test."""
     settings = _settings()
-    wish = recording.Wish(prompt=prompt, model=model, keep_text=keep_text)
-    files = _run(recording.record(settings, wish, out, name))
+    wish = recording.Wish(prompt=prompt, model=model)
+    captured = _run(recording.capture(settings, wish, SystemClock(), SystemIds()))
+    files = recording.save(captured, out, name, keep_text=keep_text)
     if as_json:
-        _print_json({"files": [str(file) for file in files]})
+        _print_json({"files": [str(file) for file in files], "failure": captured.failure})
         return
     for file in files:
         sys.stdout.write(f"{file}\n")
+    if captured.failure:
+        _warn_of([f"the exchange failed, and is recorded as it went: {captured.failure}"])
     _console(stderr=True).print("Look through the files before you send them to anybody.")
 
 

@@ -224,6 +224,39 @@ async def test_doctor_stops_at_a_wrong_setting(tmp_path: Path):
     assert ran.code == 1 and list(troubles(ran)) == ["data_folder"]
 
 
+# --- record -------------------------------------------------------------------------------------------------
+
+
+async def test_record_writes_what_came_without_secrets(tmp_path: Path):
+    async with site(Scenario(answer_text="A canary sang.")) as (simulator, environ):
+        ran = await run_command(tmp_path, "record", "--prompt", "sing", "--json", **environ)
+        kept = await run_command(tmp_path, "record", "--prompt", "sing", "--keep-text", "--name", "kept", **environ)
+        again = await run_command(tmp_path, "record", "--prompt", "sing", **environ)
+        tokens = {seen.headers["authorization"] for seen in simulator.requests if "authorization" in seen.headers}
+    assert (ran.code, ran.json) == (
+        0, {"files": ["recordings/recorded.json", "recordings/recorded.sse"], "failure": ""},
+    )  # fmt: skip
+    files = {file.name: file.read_text() for file in (tmp_path / "recordings").iterdir()}
+    assert "response.created" in files["recorded.sse"] and "canary" not in files["recorded.sse"]
+    assert "canary" in files["kept.sse"] and "Look through" in kept.err
+    everything = "".join(files.values())
+    assert "alice" not in everything
+    assert not any(token.removeprefix("Bearer ") in everything for token in tokens)
+    assert again.code == 1 and "exists" in again.err
+
+
+async def test_record_keeps_a_failure_too(tmp_path: Path):
+    async with site(Scenario(faults=[quota()])) as (_, environ):
+        ran = await run_command(tmp_path, "record", "--prompt", "sing", "--out", "there", **environ)
+    assert ran.code == 0 and "quota" in ran.err
+    assert "RateLimited" in (tmp_path / "there" / "recorded.sse").read_text()
+
+
+async def test_record_needs_an_account(tmp_path: Path):
+    ran = await run_command(tmp_path, "record", "--prompt", "sing", SIMULATOR="never")
+    assert ran.code == 1 and "set ACCOUNTS" in ran.err
+
+
 # --- simulate -----------------------------------------------------------------------------------------------
 
 

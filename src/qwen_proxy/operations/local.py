@@ -13,16 +13,14 @@ from qwen_proxy.operations.upstream import open_destination
 @asynccontextmanager
 async def serve_locally(settings: Settings, keys: LoadedKeys) -> AsyncGenerator[str]:
     """Serve on a free loopback port while the block lasts; gives the address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    async with (
-        open_destination(settings) as destination,
-        open_all(
-            settings,
+    async with open_destination(settings) as destination:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        async with open_all(
+            destination.settings,
             keys.keys,
             listener,
             base_url=destination.base_url,
             accounts=destination.accounts,
-        ),
-    ):
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ):
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"

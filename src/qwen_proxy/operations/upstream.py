@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from qwen_proxy.accounts.model import Account
 from qwen_proxy.app import accounts_of
@@ -15,6 +16,9 @@ SIMULATED_PAUSE_SECONDS = 0.03  # between two words, so that a person sees a str
 
 
 class Destination(Struct, frozen=True):
+    """`settings` are those that hold for it: the simulator is on loopback, where no proxy is in between."""
+
+    settings: Settings
     base_url: str
     accounts: tuple[Account, ...]
 
@@ -23,8 +27,9 @@ class Destination(Struct, frozen=True):
 async def open_destination(settings: Settings) -> AsyncGenerator[Destination]:
     """The simulator, when the settings say so, runs on a free loopback port while the block lasts."""
     if not settings.uses_simulator:
-        yield Destination(settings.chat_base_url, tuple(accounts_of(settings)))
+        yield Destination(settings, settings.chat_base_url, tuple(accounts_of(settings)))
         return
+    settings = replace(settings, proxy_url="", accounts=tuple(replace(line, exit="") for line in settings.accounts))
     demo = Account(id="demo@simulated", email="demo@simulated", password=Secret("simulated"))
     async with Simulator(Scenario(pause_seconds=SIMULATED_PAUSE_SECONDS)) as simulator:
-        yield Destination(simulator.base_url, tuple(accounts_of(settings)) or (demo,))
+        yield Destination(settings, simulator.base_url, tuple(accounts_of(settings)) or (demo,))
