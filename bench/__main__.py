@@ -45,6 +45,8 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, home: Path) -> None:
         self._quick: bool = options.quick
+        self._scenarios = tuple(name for name in SCENARIOS if name in options.scenarios.split(","))
+        self._longer = 4 if options.profile else 1  # samples are few where little is computed
         self._rounds: int = options.rounds or (1 if options.quick else 4)
         cores = sorted(os.sched_getaffinity(0))
         proxy_core, load_core = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
@@ -70,7 +72,7 @@ class Bench:
                     pid = stack.enter_context(self._programs.proxy(name, port, upstream_port))
                     started[name] = (port, pid, upstream_port)
                 # Memory first: what a process has once held it does not give back, and would hide the streams.
-                for scenario in SCENARIOS:
+                for scenario in self._scenarios:
                     for name in self._order(number):
                         print(f"round {number} of {self._rounds}: {scenario}, {name}", file=sys.stderr, flush=True)
                         self._measure(scenario, name, self._task(scenario, *started[name]))
@@ -78,7 +80,7 @@ class Bench:
     def profile(self) -> Iterator[tuple[str, str, str]]:
         """Each scenario once over each proxy, sampled: (scenario, proxy, stacks with their counts)."""
         assert self._stacks is not None
-        for scenario in SCENARIOS:
+        for scenario in self._scenarios:
             for name in self.columns:
                 self._stacks.mkdir()
                 upstream_port, port = proxies.free_port(), proxies.free_port()
@@ -97,14 +99,15 @@ class Bench:
 
     def _task(self, scenario: str, port: int, pid: int, upstream_port: int) -> Task:
         window = 2.5 if self._quick else 5.0
+        short = window / 2 * self._longer
         counts, seconds = {
             "streams": (
                 {"streams": 500, "rate": 20, "probe_rate": 40},
                 {"ramp": 2.05, "warm": 1.0, "window": window, "probes": window * 0.8},
             ),
-            "bursts": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 0}, {"warm": 0.5, "window": window / 2}),
-            "packed": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 16384}, {"warm": 0.5, "window": window / 2}),
-            "shorts": ({"connections": 8, "warm": 20, "each": 100 if self._quick else 250}, {}),
+            "bursts": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 0}, {"warm": 0.5, "window": short}),
+            "packed": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 16384}, {"warm": 0.5, "window": short}),
+            "shorts": ({"connections": 8, "warm": 20, "each": (100 if self._quick else 250) * self._longer}, {}),
         }[scenario]
         return Task(
             scenario="bursts" if scenario == "packed" else scenario, port=port, pid=pid, upstream_port=upstream_port,
@@ -117,9 +120,7 @@ class Bench:
         if failures := result["failures"]:
             print(f"  {len(failures)} failures, the first: {failures[0]}", file=sys.stderr)
         if (kept := result["waited"] / result["seconds"]) > 0.05:
-            print(
-                f"  the proxy was kept from its core {kept:.0%} of the time: the machine is not quiet", file=sys.stderr
-            )
+            print(f"  kept from its core {kept:.0%} of the time: the machine is not quiet", file=sys.stderr)
         if not result["events"] or result.get("proxied_ms") == {}:
             raise SystemExit(f"{name} brought no event, there is nothing to measure")
 
@@ -165,6 +166,7 @@ def arguments() -> argparse.Namespace:
     served = f"{Path(sys.executable).with_name('qwen-proxy')} serve"
     parser.add_argument("--command", default=served, help="what starts the product: another version, another wrapper")
     parser.add_argument("--profile", action="store_true", help="sample where each proxy spends its time, instead")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="which to run, by comma")
     parser.add_argument("--check", action="store_true", help="end with 1 when a bar is missed")
     parser.add_argument("--install", action="store_true", help="install nginx with apt first, as root")
     return parser.parse_args()

@@ -164,8 +164,8 @@ class Load:
         return counts
 
     async def settled(self) -> dict[str, int]:
-        """The upstream's counts once every chat is deleted, or after three seconds."""
-        for _ in range(60):
+        """The upstream's counts once every chat is deleted, or after ten seconds."""
+        for _ in range(200):
             counts = await self.upstream_counts()
             if counts["deleted"] >= counts["created"]:
                 break
