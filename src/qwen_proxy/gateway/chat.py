@@ -16,7 +16,7 @@ from qwen_proxy.gateway.catalogue import CatalogueSource, Resolved
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.reply import ReplyShaper
 from qwen_proxy.gateway.trace import Trace
-from qwen_proxy.gateway.verdict import Past, Verdict, judge, outcome_of
+from qwen_proxy.gateway.verdict import Past, Verdict, judge, least_rest_seconds, outcome_of
 from qwen_proxy.ground.errors import ProxyError, ReplyCut, UnsupportedParameter
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.tokens import count_messages
@@ -124,6 +124,8 @@ class ChatGateway:
                 )
                 verdict = judge(error, past)
                 if verdict is Verdict.GIVE_UP or credential is None:
+                    if error.retry_after_seconds is None:
+                        error.retry_after_seconds = least_rest_seconds(error)
                     raise
                 plan.after(verdict, credential)
             if verdict is Verdict.RENEW:

@@ -22,6 +22,7 @@ from qwen_proxy.runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+SHORTEST_TICK_SECONDS = 0.01  # headers that are to go out at once must not make the ticker spin
 
 
 class StreamedReply:
@@ -53,11 +54,12 @@ class StreamedReply:
         self.wrote_at = now
         await self._response.write(piece)
 
-    async def end(self) -> None:
+    async def end(self, piece: bytes = b"") -> None:
+        """Send the last piece and the end of the body, in one write."""
         self._ended = True
         if self._starting is None or not self._starting.done():
             await self._start()
-        await self._response.write_eof()
+        await self._response.write_eof(piece)
 
     async def beat(self, now: float) -> None:
         """Keep the connection alive; does nothing while the client has not taken what was written before."""
@@ -100,7 +102,9 @@ class Heartbeats:
 
     async def run(self) -> None:
         """Tick until cancelled."""
-        tick = min(TICK_SECONDS, self._header_commit_seconds / 4, self._heartbeat_seconds / 4)
+        tick = max(
+            SHORTEST_TICK_SECONDS, min(TICK_SECONDS, self._header_commit_seconds / 4, self._heartbeat_seconds / 4)
+        )
         while True:
             await self._clock.sleep(tick)
             await self.tick()

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from qwen_proxy.accounts.model import OutcomeKind
-from qwen_proxy.gateway.verdict import Past, Verdict, judge, outcome_of
+from qwen_proxy.gateway.verdict import Past, Verdict, judge, least_rest_seconds, outcome_of
 from qwen_proxy.ground import errors
 from qwen_proxy.ground.errors import ProxyError
 
@@ -63,6 +63,13 @@ def test_a_second_challenge_ends_the_request() -> None:
 def test_the_upstreams_word_on_how_long_to_rest_is_handed_on() -> None:
     assert outcome_of(errors.QuotaExhausted(7200)).rest_seconds == 7200
     assert outcome_of(errors.QuotaExhausted()).rest_seconds is None
+
+
+def test_how_long_something_rests_at_the_least_is_known_of_quota_and_challenges_only() -> None:
+    assert least_rest_seconds(errors.QuotaExhausted(7200)) == 7200
+    assert least_rest_seconds(errors.QuotaExhausted()) == 900
+    assert least_rest_seconds(errors.UpstreamChallenged("json")) == 60
+    assert least_rest_seconds(errors.ReplyCut()) is None
 
 
 def test_every_concrete_error_of_an_account_exit_or_upstream_has_a_row() -> None:

@@ -116,3 +116,14 @@ async def test_a_client_that_left_does_not_stop_the_ticker() -> None:
         await clock.advance(11)
         await stage.beats.tick()
         await stage.beats.tick()
+
+
+async def test_headers_that_go_out_at_once_do_not_make_the_ticker_spin() -> None:
+    clock = FakeClock()
+    ticking = asyncio.ensure_future(  # noqa: TID251
+        Heartbeats(clock, header_commit_seconds=0, heartbeat_seconds=10).run()
+    )
+    await clock.settle()
+    assert clock.sleepers == 1
+    ticking.cancel()
+    await asyncio.wait([ticking])
