@@ -34,7 +34,8 @@ from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import Called, ChatResult, Said, total_usage
 from qwen_proxy.ground.errors import ProxyError, UnsupportedParameter
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
-from qwen_proxy.protocols.openai_chat_body import choices, decode, request
+from qwen_proxy.protocols.openai_chat_body import decode
+from qwen_proxy.protocols.openai_chat_request import choices, request
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
 
 _json: Final = msgspec.json.encode

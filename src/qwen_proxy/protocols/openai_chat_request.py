@@ -1,0 +1,305 @@
+"""A chat completions body in our words. Pure.
+
+What is wrong is refused by the field's path as the client wrote it, such as `messages[0].content[1].text`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from qwen_proxy.chat.models import ModelName
+from qwen_proxy.chat.request import (
+    AUTO,
+    ChatRequest,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    Reasoning,
+    ReasoningPart,
+    Role,
+    Sampling,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolChoice,
+    ToolChoiceKind,
+    ToolResultPart,
+)
+from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
+from qwen_proxy.protocols.openai_chat_body import (
+    ChatBody,
+    FunctionBody,
+    LinkBody,
+    MessageBody,
+    NamedBody,
+    NamedToolBody,
+    PartBody,
+    ToolBody,
+    flag,
+)
+
+MAX_STOPS: Final = 16  # OpenAI takes 4
+MAX_STOP_CHARACTERS: Final = 1024  # each piece of a reply is looked through for beginnings of it
+
+
+def request(body: ChatBody) -> ChatRequest:
+    """Raises InvalidRequest, or UnsupportedParameter for what is legal and can't be done here."""
+    _refuse_unsupported(body)
+    tools = _tools(body)
+    return ChatRequest(
+        model=ModelName(body.model or ""),
+        messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)),
+        tools=tools,
+        tool_choice=_tool_choice(body, frozenset(tool.name for tool in tools)),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        sampling=Sampling(
+            temperature=body.temperature,
+            top_p=body.top_p,
+            max_tokens=body.max_completion_tokens or body.max_tokens,
+            stop=_stops(body.stop),
+            seed=body.seed,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
+        ),
+        reasoning=_reasoning(body),
+    )
+
+
+def choices(body: ChatBody, most: int) -> int:
+    wanted = body.n or 1
+    if wanted > most:
+        raise InvalidRequest(f"n is {wanted}; this server makes at most {most} choices a request", param="n")
+    return wanted
+
+
+def _refuse_unsupported(body: ChatBody) -> None:
+    if body.logprobs:
+        raise UnsupportedParameter("logprobs: the upstream gives no log probabilities; leave it out", param="logprobs")
+    if body.top_logprobs:
+        raise UnsupportedParameter(
+            "top_logprobs: the upstream gives no log probabilities; leave it out", param="top_logprobs"
+        )
+    if body.response_format is not None and (kind := body.response_format.type) != "text":
+        if kind in ("json_object", "json_schema"):
+            raise UnsupportedParameter(f"response_format {kind!r} is not supported yet", param="response_format")
+        raise InvalidRequest("response_format.type must be 'text'", param="response_format.type")
+    if body.modalities is not None and body.modalities != ["text"]:
+        raise UnsupportedParameter("modalities: only ['text'] is supported", param="modalities")
+    if body.audio is not None:
+        raise UnsupportedParameter("audio: replies are text only; leave it out", param="audio")
+
+
+def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequest(f"stop has {len(stops)} sequences; at most {MAX_STOPS} are taken", param="stop")
+    if "" in stops:
+        raise InvalidRequest("a stop sequence must not be empty", param="stop")
+    if any(len(sequence) > MAX_STOP_CHARACTERS for sequence in stops):
+        raise InvalidRequest(f"a stop sequence may have {MAX_STOP_CHARACTERS} characters", param="stop")
+    return tuple(dict.fromkeys(stops))
+
+
+def _reasoning(body: ChatBody) -> Reasoning:
+    enabled = flag(body.enable_thinking, "enable_thinking")
+    if enabled is None and body.reasoning_effort is not None:
+        enabled = body.reasoning_effort not in ("none", "minimal")
+    return Reasoning(enabled=enabled, budget_tokens=body.thinking_budget)
+
+
+# --- tools -------------------------------------------------------------------------------------------------
+
+
+def _tools(body: ChatBody) -> tuple[Tool, ...]:
+    functions = [_function_of(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or [])]
+    functions += body.functions or []
+    return tuple(
+        Tool(function.name, function.description or "", function.parameters, function.strict is True)
+        for function in functions
+    )
+
+
+def _function_of(tool: ToolBody, path: str) -> FunctionBody:
+    if tool.type != "function":
+        raise UnsupportedParameter(f"tools of type {tool.type[:40]!r} are not supported", param=f"{path}.type")
+    if tool.function is None:
+        raise InvalidRequest(f"`{path}.function` is missing", param=f"{path}.function")
+    return tool.function
+
+
+def _tool_choice(body: ChatBody, known: frozenset[str]) -> ToolChoice:
+    wish, param = (body.tool_choice, "tool_choice")
+    if wish is None:
+        wish, param = (body.function_call, "function_call")
+    if wish is None:
+        return AUTO
+    if isinstance(wish, str):
+        choice = ToolChoice(_choice_kind(wish, param))
+    elif isinstance(wish, NamedBody):
+        choice = ToolChoice(ToolChoiceKind.REQUIRED, (wish.name,))
+    elif wish.type == "allowed_tools" and wish.allowed_tools is not None:
+        names = [
+            _named(tool, f"tool_choice.allowed_tools.tools[{i}]") for i, tool in enumerate(wish.allowed_tools.tools)
+        ]
+        choice = ToolChoice(_choice_kind(wish.allowed_tools.mode, "tool_choice.allowed_tools.mode"), tuple(names))
+    else:
+        choice = ToolChoice(ToolChoiceKind.REQUIRED, (_named(wish, "tool_choice"),))
+    return _checked_choice(choice, param, known)
+
+
+def _checked_choice(choice: ToolChoice, param: str, known: frozenset[str]) -> ToolChoice:
+    for name in choice.names:
+        if name not in known:
+            raise InvalidRequest(f"{param} names {name[:64]!r}, which is not among the tools", param=param)
+    if choice.kind is ToolChoiceKind.REQUIRED and not known:
+        raise InvalidRequest(f"{param} requires a call, but there are no tools", param=param)
+    return choice
+
+
+def _choice_kind(word: str, param: str) -> ToolChoiceKind:
+    try:
+        return ToolChoiceKind(word)
+    except ValueError as error:
+        raise InvalidRequest(f"{param} must be auto, none, required or name a function", param=param) from error
+
+
+def _named(wish: NamedToolBody, param: str) -> str:
+    if wish.type != "function" or wish.function is None:
+        raise InvalidRequest(f'{param} must be {{"type": "function", "function": {{"name": ...}}}} here', param=param)
+    return wish.function.name
+
+
+# --- messages ----------------------------------------------------------------------------------------------
+
+
+def _message(message: MessageBody, path: str) -> Message:
+    match message.role:
+        case "user":
+            if message.content is None:
+                raise InvalidRequest(f"`{path}.content` must be a string or an array", param=f"{path}.content")
+            return Message(Role.USER, _parts(message.content, path))
+        case "assistant":
+            return Message(Role.ASSISTANT, _assistant_parts(message, path))
+        case "system" | "developer":
+            return Message(Role.SYSTEM, _parts(message.content, path))
+        case "tool" | "function":
+            return Message(Role.USER, (_tool_result(message, path),))
+        case role:
+            raise InvalidRequest(
+                f"unknown role {role[:40]!r}; the roles are system, developer, user, assistant and tool",
+                param=f"{path}.role",
+            )
+
+
+def _assistant_parts(message: MessageBody, path: str) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    if message.reasoning_content:
+        parts.append(ReasoningPart(message.reasoning_content))
+    parts += _parts(message.content, path)
+    if message.refusal:
+        parts.append(TextPart(message.refusal))
+    if message.function_call is not None:
+        called = message.function_call
+        parts.append(ToolCallPart(called.name, called.name, called.arguments))
+    for i, call in enumerate(message.tool_calls or []):
+        if call.type != "function" or call.function is None:
+            param = f"{path}.tool_calls[{i}]"
+            raise InvalidRequest(f"{param} must be of type 'function', with a `function`", param=param)
+        parts.append(ToolCallPart(call.id, call.function.name, call.function.arguments))
+    return tuple(parts)
+
+
+def _tool_result(message: MessageBody, path: str) -> ToolResultPart:
+    """A result names its call by id; the deprecated role `function` names the function."""
+    param = f"{path}.tool_call_id" if message.role == "tool" else f"{path}.name"
+    call_id = message.tool_call_id if message.role == "tool" else message.name
+    if not call_id:
+        raise InvalidRequest(f"`{param}` is missing: a result names its call", param=param)
+    return ToolResultPart(call_id, tuple(_result_parts(message.content, path)))
+
+
+def _result_parts(content: str | list[PartBody] | None, path: str) -> Iterator[TextPart | ImagePart]:
+    for i, part in enumerate(_parts(content, path)):
+        if not isinstance(part, TextPart | ImagePart):
+            param = f"{path}.content[{i}].type"
+            raise InvalidRequest("a tool's result may hold text and images", param=param)
+        yield part
+
+
+def _parts(content: str | Sequence[PartBody] | None, path: str) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (TextPart(content),) if content else ()
+    return tuple(_part(part, f"{path}.content[{i}]") for i, part in enumerate(content or ()))
+
+
+def _part(part: PartBody, path: str) -> Part:
+    reader = _READERS.get(part.type)
+    if reader is None:
+        known = ", ".join(_READERS)
+        raise InvalidRequest(f"unknown content part {part.type[:40]!r}; known are {known}", param=f"{path}.type")
+    return reader(part, path)
+
+
+def _missing(path: str, field: str) -> InvalidRequest:
+    return InvalidRequest(f"`{path}.{field}` is missing", param=f"{path}.{field}")
+
+
+def _text(part: PartBody, path: str) -> Part:
+    if part.text is None:
+        raise _missing(path, "text")
+    return TextPart(part.text)
+
+
+def _refusal(part: PartBody, path: str) -> Part:
+    if part.refusal is None:
+        raise _missing(path, "refusal")
+    return TextPart(part.refusal)
+
+
+def _image(part: PartBody, path: str) -> Part:
+    return ImagePart(_url((part.image_url, part.image, part.url), path, "image_url"))
+
+
+def _video(part: PartBody, path: str) -> Part:
+    spellings = (part.video_url, part.video, part.input_video, part.url)
+    return FilePart("video", _url(spellings, path, part.type))
+
+
+def _audio(part: PartBody, path: str) -> Part:
+    if part.input_audio is None:
+        raise _missing(path, "input_audio")
+    return FilePart("audio", f"data:audio/{part.input_audio.format};base64,{part.input_audio.data}")
+
+
+def _file(part: PartBody, path: str) -> Part:
+    if part.file is None:
+        raise _missing(path, "file")
+    if part.file.file_data is None and part.file.file_id is not None:
+        param = f"{path}.file.file_id"
+        raise UnsupportedParameter(f"{param}: no files are kept here; send `file_data`", param=param)
+    return FilePart("document", _url((part.file.file_data,), path, "file.file_data"), part.file.filename or "")
+
+
+def _url(spellings: Sequence[str | LinkBody | None], path: str, field: str) -> str:
+    """The first that is given. `field` is what to send, for the error."""
+    for given in spellings:
+        url = given.url or given.video_url if isinstance(given, LinkBody) else given
+        if url is None:
+            continue
+        if not url.startswith(("https://", "http://", "data:")):
+            raise InvalidRequest(f"`{path}.{field}` must be an http(s) URL or a data URI", param=f"{path}.{field}")
+        return url
+    raise _missing(path, field)
+
+
+_READERS: Final[dict[str, Callable[[PartBody, str], Part]]] = {
+    "text": _text,
+    "image_url": _image,
+    "image": _image,
+    "input_audio": _audio,
+    "file": _file,
+    "video": _video,
+    "video_url": _video,
+    "input_video": _video,
+    "refusal": _refusal,
+}
