@@ -35,7 +35,7 @@ class StreamedReply:
         self._response = web.StreamResponse(headers=headers)
         self._heartbeat = heartbeat
         self._starting: asyncio.Future[None] | None = None
-        self._ended = False
+        self.ended = False
         self.pending_since = started_at
         self.wrote_at = started_at
 
@@ -56,14 +56,14 @@ class StreamedReply:
 
     async def end(self, piece: bytes = b"") -> None:
         """Send the last piece and the end of the body, in one write."""
-        self._ended = True
+        self.ended = True
         if self._starting is None or not self._starting.done():
             await self._start()
         await self._response.write_eof(piece)
 
     async def beat(self, now: float) -> None:
         """Keep the connection alive; does nothing while the client has not taken what was written before."""
-        if self._ended:
+        if self.ended:
             return
         await self._start()
         transport = self._request.transport

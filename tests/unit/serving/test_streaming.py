@@ -4,12 +4,12 @@ import asyncio
 
 import aiohttp
 from aiohttp import web
-from tests.support.clock import FakeClock
-from tests.support.http import serving
 
 from qwen_proxy.ground.errors import UpstreamOverloaded
 from qwen_proxy.serving.endpoint import Access, Exchange
 from qwen_proxy.serving.streaming import Heartbeats, StreamedReply
+from tests.support.clock import FakeClock
+from tests.support.http import serving
 
 BEAT = b": beat\n\n"
 
