@@ -1,11 +1,12 @@
 """Every chat-like protocol: one route each, the same path behind it."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TypeVar
 
 from aiohttp import web
 
+from qwen_proxy.chat.events import Finish
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.gateway.catalogue import Resolved
@@ -91,33 +92,56 @@ class ChatRoutes:
         exchange.stream, exchange.tell = reply, encoders[0].fail
         async with self._heartbeats.watch(reply):
             if call.choices == 1:
-                await self._write_choice(reply, encoders[0], request, resolved, exchange.trace)
-                usage = exchange.trace.usage
+                trace = exchange.trace
+
+                async def end(piece: bytes) -> None:
+                    await reply.end(piece + _trailer(call, facts, [trace]))
+
+                await self._write_choice(reply, encoders[0], request, resolved, trace, end)
             else:
                 traces = [Trace(exchange.request_id) for _ in encoders]
+                endings: list[bytes] = []
+
+                async def keep(piece: bytes) -> None:
+                    endings.append(piece)
+
                 await _together(
                     [
-                        self._write_choice(reply, encoder, request, resolved, trace)
+                        self._write_choice(reply, encoder, request, resolved, trace, keep)
                         for encoder, trace in zip(encoders, traces, strict=True)
                     ]
                 )
-                usage = total_usage([trace.usage for trace in traces if trace.usage is not None])
-                exchange.trace.usage = usage
-            assert usage is not None  # the gateway gives every reply its usage
-            await reply.write(call.trailer(facts, usage), self._clock.monotonic())
-            await reply.end()
+                await reply.end(b"".join(endings) + _trailer(call, facts, traces))
+                exchange.trace.usage = total_usage([trace.usage for trace in traces if trace.usage is not None])
         return reply.response
 
     async def _write_choice(
-        self, reply: StreamedReply, encoder: EventEncoder, request: ChatRequest, resolved: Resolved, trace: Trace
+        self,
+        reply: StreamedReply,
+        encoder: EventEncoder,
+        request: ChatRequest,
+        resolved: Resolved,
+        trace: Trace,
+        end: Callable[[bytes], Awaitable[None]],
     ) -> None:
+        """Write a choice; `end` gets its last piece, so that it can go out together with what ends the stream.
+
+        The upstream's own end is waited for after that: a client is not made to wait for it.
+        """
         opening = encoder.start()
         now = self._clock.monotonic
         async with self._gateway.open(request, resolved, trace) as batches:
             async for batch in batches:
-                if piece := encoder.encode(batch):
-                    await reply.write(opening + piece if opening else piece, now())
+                piece = opening + encoder.encode(batch) if opening else encoder.encode(batch)
+                if isinstance(batch[-1], Finish):
+                    await end(piece)
+                elif piece:
+                    await reply.write(piece, now())
                     opening = b""
+
+
+def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:
+    return call.trailer(facts, total_usage([trace.usage for trace in traces if trace.usage is not None]))
 
 
 def _headers(exchange: Exchange, call: Call) -> list[tuple[str, str]]:

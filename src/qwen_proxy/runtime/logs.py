@@ -27,7 +27,8 @@ request_id_var: ContextVar[str] = ContextVar("request_id", default="")
 LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
 _MOST_WAITING: Final = 50_000  # lines; beyond it they are dropped and counted: a stuck terminal must not eat the memory
-_MOST_AT_ONCE: Final = 256
+_MOST_AT_ONCE: Final = 1024
+_GATHER_SECONDS: Final = 0.05
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "request_id"}
 _NEVER_SHOWN: Final = frozenset(("token", "password", "cookie", "cookies", "authorization", "api_key", "secret"))
 _PLAIN: Final = (int, float, bool, type(None))
@@ -58,6 +59,7 @@ class Logs:
         self._stream = stream or sys.stderr
         self._file = RollingFile(options.file, options.max_bytes, options.files) if options.file else None
         self._format = _json_line if options.form == "json" else _text_line
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="logs", daemon=True)
         self._before: tuple[int, list[logging.Handler]] = (logging.WARNING, [])
 
@@ -76,6 +78,7 @@ class Logs:
         root = logging.getLogger()
         level, root.handlers[:] = self._before
         root.setLevel(level)
+        self._ended.set()
         self._handler.waiting.put(None)
         self._thread.join(2)
         if self._file:
@@ -85,6 +88,9 @@ class Logs:
         waiting = self._handler.waiting
         while True:
             batch = [waiting.get()]
+            # Lines come in flocks: to wake for each would take the interpreter from the loop each time.
+            if batch[0] is not None and self._ended.wait(_GATHER_SECONDS):
+                pass  # told to end: write what there is at once
             while len(batch) < _MOST_AT_ONCE and not waiting.empty():
                 batch.append(waiting.get())
             self._write([record for record in batch if record is not None])

@@ -131,8 +131,7 @@ class Endpoints:
         stream = exchange.stream
         if stream is None or exchange.tell is None or not stream.headers_sent:
             return self.refusal(protocol, error, exchange.request_id)
-        await stream.write(exchange.tell(error), self._clock.monotonic())
-        await stream.end()
+        await stream.end(exchange.tell(error))
         return stream.response
 
     def refusal(self, protocol: ClientProtocol, error: ProxyError, request_id: str) -> web.Response:
@@ -159,7 +158,7 @@ class Endpoints:
             extra={
                 "method": exchange.http.method,
                 "path": exchange.path,
-                "status": 499 if response is None else response.status,  # 499: the client left
+                "status": _status(exchange, response),
                 "ms": round((self._clock.monotonic() - exchange.started_at) * 1000, 1),
                 "key": "" if exchange.caller is None else exchange.caller.name,
                 "model": trace.model,
@@ -171,6 +170,13 @@ class Endpoints:
         )
 
 
+def _status(exchange: Exchange, response: web.StreamResponse | None) -> int:
+    """499 is the usual word for a client that left; not for one that left with the whole reply."""
+    if response is not None:
+        return response.status
+    return 200 if exchange.stream is not None and exchange.stream.ended else 499
+
+
 async def incoming(exchange: Exchange) -> Incoming:
     """Read the body whole (aiohttp notices a client that left only then). Raises BodyTooLarge, InvalidRequest."""
     request = exchange.http
@@ -178,7 +184,7 @@ async def incoming(exchange: Exchange) -> Incoming:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(request.client_max_size) from error
-    except (web.HTTPException, ValueError) as error:
+    except (web.RequestPayloadError, web.HTTPException, ValueError) as error:
         raise InvalidRequest("the request body can't be read: its encoding is broken") from error
     return Incoming(path=exchange.path, query=request.query, headers=_lower(request.headers), body=body)
 

@@ -17,6 +17,7 @@ from typing import Final, Literal, Self
 
 import aiohttp
 import aiohttp_socks
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 from msgspec import Struct
@@ -142,19 +143,25 @@ class _DirectConnector(aiohttp.TCPConnector):
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         _attempt.get().connected()
-        _keep_alive(connection)
         return connection
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        """Once a connection, where `connect` is called once a request."""
+        protocol = await super()._create_connection(req, traces, timeout)
+        _keep_alive(protocol.transport)
+        return protocol
 
 
 class _SocksConnector(_DirectConnector, aiohttp_socks.ProxyConnector):
     """Through a SOCKS proxy, which also resolves the name: not even a DNS query goes directly."""
 
 
-def _keep_alive(connection: Connection) -> None:
+def _keep_alive(transport: asyncio.BaseTransport | None) -> None:
     """TCP's own probes find a peer that vanished; a stream may be silent for minutes."""
-    transport = connection.transport
     found: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
-    if found is None or found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+    if found is None:
         return
     found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE_PROBES:
@@ -313,11 +320,13 @@ FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, *SOCKS_ERRO
 
 def _translated(error: Exception) -> ProxyError:
     """What went wrong before there were headers, in our words. Their texts may hold a proxy's password."""
-    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)) or isinstance(error.__cause__, ssl.SSLError):
-        return UpstreamUnavailable("no trusted TLS connection")
     match error:
         case aiohttp.ClientProxyConnectionError() | aiohttp_socks.ProxyConnectionError():
             return ExitUnreachable("no connection to it")
+        case _ if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)) or isinstance(
+            error.__cause__, ssl.SSLError
+        ):
+            return UpstreamUnavailable("no trusted TLS connection")
         case aiohttp_socks.ProxyTimeoutError():
             return ExitUnreachable("no answer from it")
         case aiohttp_socks.ProxyError(error_code=code):

@@ -132,11 +132,12 @@ class QwenWeb:
             body=encode_new_chat(model_id, mode, self._site.clock.now()),
             timeout_seconds=self._within(self._site.options.new_chat_seconds, deadline),
         )
-        if (failure := self._failure(response, model_id)) is not None:
+        answer = members(_json(response.body))
+        if answer.get("success") is not True and (failure := self._failure(response, model_id)) is not None:
             raise failure
         if not response.body.strip():
             raise UpstreamFailed("empty_body")
-        chat_id = text(members(members(_json(response.body)).get("data")).get("id"))
+        chat_id = text(members(answer.get("data")).get("id"))
         if not chat_id.replace("-", "").isalnum() or not chat_id.isascii():
             raise UpstreamProtocolError("a new chat without an id")
         return chat_id

@@ -58,7 +58,7 @@ from qwen_proxy.upstreams.qwen_web.wire import (
     whole,
 )
 
-INSPECT_EVERY: Final = 64  # frames; besides the first of each phase and status
+INSPECT_EVERY: Final = 64  # frames of a reply; besides the first ones of each phase and status
 DONE: Final = b"[DONE]"
 
 
@@ -126,7 +126,6 @@ class ReplyCodec:
         self._thought_index = -1
         self._usage: Raw = NOTHING
         self._urls: set[str] = set()
-        self._inspected: set[tuple[str | None, str | None]] = set()
         self._frames = 0
 
     def feed(self, chunk: bytes) -> Batch:
@@ -249,6 +248,9 @@ class ReplyCodec:
         return True
 
     def _take_event(self, frame: FrameBody, payload: bytes) -> None:
+        tells_failure = frame.error is not NOTHING or frame.success is not None or frame.ret is not NOTHING
+        if frame.created is not None and not tells_failure and not self._drift.is_worth_a_look("response.created"):
+            return
         value = members(loads(payload))
         self._inspect(value)
         if (error := classify_value(self._status, value, self._model, self._drift)) is not None:
@@ -399,8 +401,7 @@ class ReplyCodec:
 
     def _sample(self, delta: DeltaBody, payload: bytes) -> None:
         key = (delta.phase, delta.status)
-        if key not in self._inspected or not self._frames % INSPECT_EVERY:
-            self._inspected.add(key)
+        if not self._frames % INSPECT_EVERY or self._drift.is_worth_a_look(key):
             self._inspect(members(loads(payload)))
 
     def _inspect(self, frame: dict[str, object]) -> None:

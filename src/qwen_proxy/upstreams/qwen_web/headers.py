@@ -42,6 +42,8 @@ class WebHeaders:
         self._options = options
         self._base_url = base_url
         self._constant = _constant(base_url, options)
+        self._second = -1
+        self._date_then = ""
         self._remembered: dict[str, tuple[Credential, dict[str, str]]] = {}
 
     def of_call(self, credential: Credential | None, *, page: str, now: float, request_id: str) -> dict[str, str]:
@@ -49,18 +51,11 @@ class WebHeaders:
 
         Raises CredentialRejected for a token or cookies that can't stand in a header.
         """
-        headers = {} if credential is None else self._of_credential(credential)
-        return (
-            self._constant
-            | headers
-            | {
-                "Accept": JSON_OR_TEXT,
-                "Content-Type": "application/json",
-                "Referer": self._base_url + page,
-                "timezone": javascript_date(now, self._options.utc_offset_minutes),
-                "x-request-id": request_id,
-            }
-        )
+        headers = (self._constant if credential is None else self._of_credential(credential)).copy()
+        headers["Referer"] = self._base_url + page
+        headers["timezone"] = self._date(int(now))
+        headers["x-request-id"] = request_id
+        return headers
 
     def of_completion(self, credential: Credential, *, chat_id: str, now: float, request_id: str) -> dict[str, str]:
         """For a completion: the front end asks for JSON here although a stream comes (§9.1)."""
@@ -69,11 +64,17 @@ class WebHeaders:
         headers["X-Accel-Buffering"] = "no"
         return headers
 
+    def _date(self, second: int) -> str:
+        if second != self._second:
+            self._second, self._date_then = second, javascript_date(second, self._options.utc_offset_minutes)
+        return self._date_then
+
     def _of_credential(self, credential: Credential) -> dict[str, str]:
+        """The constant headers and the credential's."""
         known = self._remembered.get(credential.account_id)
         if known is not None and (known[0] is credential or known[0] == credential):
             return known[1]
-        headers = credential_headers(credential, self._options.credentials)
+        headers = self._constant | credential_headers(credential, self._options.credentials)
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.clear()
         self._remembered[credential.account_id] = (credential, headers)
@@ -124,6 +125,8 @@ def _constant(base_url: str, options: HeaderOptions) -> dict[str, str]:
             "User-Agent": options.user_agent,
             "Accept-Language": options.accept_language,
             "Origin": f"{parts.scheme}://{parts.netloc}",
+            "Accept": JSON_OR_TEXT,
+            "Content-Type": "application/json",
             "Sec-Fetch-Dest": "empty",
             "Sec-Fetch-Mode": "cors",
             "Sec-Fetch-Site": "same-origin",
