@@ -1,0 +1,56 @@
+"""One end of the socket pair between a worker and its supervisor."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from qwen_proxy.workers.messages import Frames, FromSupervisor, FromWorker, encode
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M")
+
+
+class Channel(asyncio.Protocol, Generic[M]):
+    """`received(message)` is called for each message in order; `closed` is set when the other end is gone.
+
+    Sending never waits: messages are small, and each side reads all the time. A message to a closed end is dropped.
+    """
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[M], received: Callable[[M], None]) -> None:
+        self._frames = Frames(decoder)
+        self._received = received
+        self._transport: asyncio.WriteTransport | None = None
+        self.closed = asyncio.Event()
+
+    async def open(self, sock: socket.socket) -> None:
+        """Take over a connected socket; it is closed with the channel."""
+        sock.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+
+    def send(self, message: FromWorker | FromSupervisor) -> None:
+        if self._transport is not None and not self.closed.is_set():
+            self._transport.write(encode(message))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._frames.feed(data):
+                self._received(message)
+        except ValueError:
+            log.exception("the other end of the channel speaks nonsense")
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()

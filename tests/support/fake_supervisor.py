@@ -1,0 +1,70 @@
+"""A supervisor over a toy server and a site that signs everyone in, as a process of its own for tests.
+
+`python -m tests.support.fake_supervisor '{"workers": 2, ...}'` prints one line, the port, once all workers accept.
+"""
+
+import asyncio
+import random
+import sys
+
+import msgspec
+import uvloop
+from msgspec import Struct
+
+from qwen_proxy.accounts.model import Account, Credential
+from qwen_proxy.accounts.pool import AccountPool, PoolOptions
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.runtime.clock import SystemClock
+from qwen_proxy.storage.memory import MemoryAccountStore
+from qwen_proxy.workers.listening import listen
+from qwen_proxy.workers.supervisor import Supervisor, SupervisorOptions
+
+CLOCK = SystemClock()
+
+
+class Setup(Struct, frozen=True, forbid_unknown_fields=True):
+    workers: int = 2
+    accounts: int = 1
+    concurrency: int = 1
+    port: int = 0
+    fail: bool = False
+    max_memory_megabytes: int | None = None
+    grace_seconds: float = 10.0
+
+
+async def run(setup: Setup) -> int:
+    signed_in = 0
+
+    async def sign_in(account: Account) -> Credential:
+        nonlocal signed_in
+        signed_in += 1
+        return Credential(account_id=account.id, token=Secret(f"{account.id} {signed_in}"))
+
+    store = MemoryAccountStore()
+    for number in range(setup.accounts):
+        await store.upsert(Account(id=f"a{number}", email=f"a{number}", password=Secret("p")))
+    pool_options = PoolOptions(account_concurrency=setup.concurrency, signin_spacing_seconds=0)
+    options = SupervisorOptions(
+        command=(sys.executable, "-m", "tests.support.fake_worker", *(["--fail"] if setup.fail else [])),
+        max_memory_bytes=setup.max_memory_megabytes and setup.max_memory_megabytes * 1024 * 1024,
+        memory_check_seconds=0.1,
+        drain_seconds=20,
+        shutdown_grace_seconds=setup.grace_seconds,
+        first_backoff_seconds=0.05,
+        steady_seconds=0.2,
+    )
+    listeners = listen("127.0.0.1", setup.port, setup.workers)
+    port = listeners[0].getsockname()[1]
+    async with AccountPool(store, sign_in, CLOCK, random.Random(1), pool_options) as pool:
+        supervisor = Supervisor(listeners, pool, CLOCK, options, lambda: print(port, flush=True))  # noqa: T201
+        return await supervisor.run()
+
+
+def main() -> int:
+    setup = msgspec.json.decode(sys.argv[1], type=Setup)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(setup))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
