@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from qwen_proxy.operations.client import Answered, ListedModel, Question, ServerClient
+from qwen_proxy.operations.client import Answered, Question, ServerClient
 
 
 async def answer_to(
@@ -24,11 +24,6 @@ async def answer_to(
         suffix = "-thinking-search" if question.thinking else "-search"
         question = replace(question, model=model if model.endswith("-search") else model + suffix)
     return await client.ask(question, lambda text: on_reasoning(printable(text)), lambda text: on_text(printable(text)))
-
-
-async def listed(client: ServerClient) -> list[ListedModel]:
-    """The server's models, in its order. Raises ServerRefused, ServerSilent."""
-    return await client.models()
 
 
 def printable(text: str) -> str:

@@ -47,6 +47,14 @@ def test_admin_key_is_generated_once_for_the_owner_only(tmp_path: Path):
     assert [path.name for path in first.file.parent.iterdir()] == ["admin.key"]
 
 
+def test_key_file_that_leads_nowhere_stops_the_start(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "admin.key").symlink_to(tmp_path / "gone")
+    with pytest.raises(WrongSetting, match=r"admin\.key"):
+        load_keys(settings_with(tmp_path), SystemIds())
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["admin.key"]
+
+
 def test_another_process_that_was_first_wins(tmp_path: Path):
     settings = settings_with(tmp_path)
 

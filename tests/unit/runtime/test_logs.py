@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -136,6 +137,30 @@ def test_a_broken_stream_does_not_stop_the_file(tmp_path: Path):
     assert "still here" in (tmp_path / "logs" / "qwen-proxy.log").read_text()
 
 
+class SlowStream(io.StringIO):
+    """Takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def write(self, s: str, /) -> int:
+        self.go.wait()
+        return super().write(s)
+
+
+def test_stuck_terminal_drops_lines_and_counts_them_instead_of_eating_the_memory():
+    stream = SlowStream()
+    with Logs(JSON, stream):
+        for _ in range(60_000):
+            log.info("flood")
+        stream.go.set()
+    (dropped,) = [line for line in decoded(stream) if line["message"] == "log lines dropped"]
+    written = sum(line["message"] == "flood" for line in decoded(stream))
+    assert dropped["count"] == 60_000 - written
+    assert written < 60_000
+
+
 def test_file_turns_over_and_keeps_so_many(tmp_path: Path):
     path = tmp_path / "a.log"
     file = RollingFile(path, 10, 3)
@@ -188,6 +213,7 @@ def test_a_disk_that_fails_loses_lines_and_raises_nothing(tmp_path: Path):
 
 WRITER = """
 import sys
+import threading
 from pathlib import Path
 from qwen_proxy.runtime.logfile import RollingFile
 file = RollingFile(Path(sys.argv[1]), 2000, 1000)
