@@ -49,7 +49,7 @@ class Recording(Struct, frozen=True):
         try:
             if not is_event_stream(status, headers.get("content-type", ""), self.body):
                 raise classify_answer(status, self.body, MODEL, drift)
-            codec = ReplyCodec(drift, model=MODEL, status=status)
+            codec = ReplyCodec(drift, model=MODEL)
             for piece in pieces:
                 events += codec.feed(piece)
             events += codec.finish()

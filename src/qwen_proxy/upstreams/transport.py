@@ -315,6 +315,7 @@ def _is_http(exit: str) -> bool:
 
 
 SOCKS_ERRORS: Final = (aiohttp_socks.ProxyError, aiohttp_socks.ProxyConnectionError, aiohttp_socks.ProxyTimeoutError)
+TLS_ERRORS: Final = (aiohttp.ClientSSLError, ssl.SSLError)
 FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, *SOCKS_ERRORS)
 
 

@@ -93,7 +93,7 @@ class QwenWeb:
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
     ) -> AsyncGenerator[AsyncIterator[Batch]]:
         async with self._completion(request, model, credential, deadline) as stream:
-            codec = ReplyCodec(self._site.drift, model=model.id, status=self._site.status(stream))
+            codec = ReplyCodec(self._site.drift, model=model.id)
             async with aclosing(self._batches(stream, codec, model.id)) as batches:
                 yield batches
             if codec.finished:

@@ -60,6 +60,7 @@ from qwen_proxy.upstreams.qwen_web.wire import (
 
 INSPECT_EVERY: Final = 64  # frames of a reply; besides the first ones of each phase and status
 DONE: Final = b"[DONE]"
+HTTP_OK: Final = 200
 
 
 class Phase(Enum):
@@ -103,15 +104,14 @@ class ReplyCodec:
     next call raises it: ask for it after each batch. `finished` says that the reply's end mark was seen; what
     comes behind it is ignored.
 
-    `status` is the effective one (§0.4), `model` the upstream id that was asked for.
+    `model` is the upstream id that was asked for. An answer with a failing status is not for this (§0.4).
     """
 
-    def __init__(self, drift: Drift, *, model: str = "", status: int = 200) -> None:
+    def __init__(self, drift: Drift, *, model: str = "") -> None:
         self.finished = False
         self.failure: ProxyError | None = None
         self._drift = drift
         self._model = model
-        self._status = status
         self._sse = SseDecoder()
         self._candidates = Candidates()
         self._batch: Batch = []
@@ -162,7 +162,7 @@ class ReplyCodec:
             return
         if stray := self._sse.stray:
             self._drift.seen("ending", "bytes that are no event")
-            if (error := classify_body(self._status, stray, self._model, self._drift)) is not None:
+            if (error := classify_body(HTTP_OK, stray, self._model, self._drift)) is not None:
                 raise error
         while self._switch():
             if self.finished:
@@ -213,7 +213,7 @@ class ReplyCodec:
         try:
             value = loads(payload)
         except ValueError as error:
-            page = classify_body(self._status, payload, self._model, self._drift)
+            page = classify_body(HTTP_OK, payload, self._model, self._drift)
             raise page or UpstreamProtocolError("an event that is not JSON") from error
         if is_json:
             self._drift.seen("shape", "a frame with a value of another type")
@@ -253,7 +253,7 @@ class ReplyCodec:
             return
         value = members(loads(payload))
         self._inspect(value)
-        if (error := classify_value(self._status, value, self._model, self._drift)) is not None:
+        if (error := classify_value(HTTP_OK, value, self._model, self._drift)) is not None:
             raise error
         if frame.completed is not NOTHING:
             response_id = text(members(value.get("response.completed")).get("response_id")) or None

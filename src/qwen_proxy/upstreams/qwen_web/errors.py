@@ -25,6 +25,7 @@ from qwen_proxy.ground.errors import (
     UpstreamProtocolError,
     UpstreamUnavailable,
 )
+from qwen_proxy.ground.sse import SseDecoder
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.wire import items, loads, members, text
 
@@ -43,6 +44,7 @@ STANDING_TEXTS: Final = (
     ),
 )
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+TELLING_KEYS: Final = ("code", "data", "detail", "details", "message", "msg")
 SECONDS_PER_HOUR: Final = 3600
 MAX_HOURS: Final = 24 * 31
 
@@ -83,7 +85,12 @@ def classify_body(status: int, body: bytes, model: str, drift: Drift) -> ProxyEr
 
 
 def classify_answer(status: int, body: bytes, model: str, drift: Drift) -> ProxyError:
-    """The error in the body of a completion that is no stream of events, whatever it is (§4.7 a, c, d)."""
+    """The error in the body of a completion that is not to be read as a reply, whatever it is (§4.7 a, c, d)."""
+    if body.lstrip().startswith(EVENT_STARTS):  # a failing status over a body of events: one of them may tell more
+        decoder = SseDecoder()
+        for payload in decoder.feed(body) + decoder.finish():
+            if (error := classify_value(status, _json(payload), model, drift)) is not None:
+                return error
     found = classify_body(status, body, model, drift)
     if found is None and not body.strip():
         return ReplyEmpty("nothing")
@@ -110,8 +117,8 @@ def is_challenge(envelope: dict[str, object]) -> bool:
 def read_failure(status: int, envelope: dict[str, object], model: str = "") -> Failure | None:
     """What the envelope says went wrong: `code` and `details` stand in `data`, in `error` or at the top (§4.7 a, b)."""
     error = envelope.get("error")
-    failed = envelope.get("success") is False or bool(error) or (status >= 400 and bool(envelope))
-    if not failed:
+    tells = status >= 400 and not envelope.keys().isdisjoint(TELLING_KEYS)
+    if envelope.get("success") is not False and not error and not tells:
         return None
     places = (members(envelope.get("data")), members(error), envelope)
 
@@ -197,6 +204,13 @@ CODES: Final[dict[str, Callable[[Failure], ProxyError]]] = {
     "service_unavailable": _unavailable,
 }
 """Lower-case code -> error (§4.7 a)."""
+
+
+def _json(payload: bytes) -> object:
+    try:
+        return loads(payload)
+    except ValueError:
+        return None
 
 
 def _classify_page(status: int, body: bytes) -> ProxyError:

@@ -23,8 +23,11 @@ def read_models(body: bytes) -> list[Model] | None:
         value = members(value)["data"]
     if not is_array(value):
         return None
-    found = [read_model(members(item)) for item in value]
-    return list({model.id: model for model in reversed(found) if model is not None}.values())[::-1]
+    found: dict[str, Model] = {}
+    for item in value:
+        if (model := read_model(members(item))) is not None:
+            found.setdefault(model.id, model)
+    return list(found.values())
 
 
 def read_model(entry: dict[str, object]) -> Model | None:
