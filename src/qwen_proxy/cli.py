@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from qwen_proxy import __version__
-from qwen_proxy.app import Machine, accounts_of, open_door, transport_options
+from qwen_proxy.app import Machine, open_door, transport_options
 from qwen_proxy.config import listing
 from qwen_proxy.config.credentials import load_keys
 from qwen_proxy.config.settings import Settings, WrongSetting, load
@@ -31,6 +31,7 @@ from qwen_proxy.operations import serve as serving
 from qwen_proxy.operations.client import Answered, Question, ServerClient, ServerRefused, ServerSilent
 from qwen_proxy.operations.local import serve_locally
 from qwen_proxy.operations.reach import reach
+from qwen_proxy.operations.upstream import open_destination
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.environment import environment
 from qwen_proxy.runtime.ids import SystemIds
@@ -175,10 +176,14 @@ def accounts_check(as_json: Json = False) -> None:
     async def check() -> list[accounts.SignInResult]:
         results: list[accounts.SignInResult] = []
         async with (
-            open_door(settings, settings.chat_base_url, Machine()) as door,
+            open_destination(settings) as destination,
+            open_door(destination.settings, destination.base_url, Machine()) as door,
             aclosing(
                 accounts.check_accounts(
-                    accounts_of(settings), door.sign_in, SystemClock(), settings.signin_spacing_seconds
+                    destination.accounts if settings.accounts else (),
+                    door.sign_in,
+                    SystemClock(),
+                    settings.signin_spacing_seconds,
                 )
             ) as checks,
         ):

@@ -39,6 +39,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def texts_below(folder: Path) -> list[str]:
+    return [file.read_text() for file in folder.rglob("*") if file.is_file()]
+
+
 def troubles(ran: Ran) -> dict[str, str]:
     """Trouble -> advice, of every check of doctor that found one."""
     return {check["trouble"]: check["advice"] for check in ran.json["checks"] if check["trouble"]}
@@ -153,6 +157,13 @@ async def test_accounts_check_tells_of_each(tmp_path: Path):
     assert "Correct this account's password" in table.out
 
 
+async def test_accounts_check_asks_the_simulator_when_that_stands_in(tmp_path: Path):
+    ran = await run_command(tmp_path, "accounts", "check", "--json", ACCOUNTS=ALICE, SIMULATOR="always")
+    assert ran.code == 0 and ran.json["accounts"][0]["says"] == "signed in"
+    none = await run_command(tmp_path, "accounts", "check")
+    assert none.code == 1 and "set ACCOUNTS" in none.out
+
+
 # --- doctor -------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +266,42 @@ async def test_record_keeps_a_failure_too(tmp_path: Path):
 async def test_record_needs_an_account(tmp_path: Path):
     ran = await run_command(tmp_path, "record", "--prompt", "sing", SIMULATOR="never")
     assert ran.code == 1 and "set ACCOUNTS" in ran.err
+
+
+# --- secrets ------------------------------------------------------------------------------------------------
+
+
+async def test_no_command_prints_a_secret(tmp_path: Path):
+    """Passwords, keys, proxy logins and tokens, in output, errors and log files, well or not."""
+    scenario = Scenario(accounts={"alice@example.com": Account("canary-pw"), "bob@example.com": Account("canary-2")})
+    async with site(scenario) as (simulator, environ):
+        environ |= {
+            "ACCOUNTS": (
+                "alice@example.com:canary-pw,bob@example.com:canary-wrong,"
+                "carol@example.com:canary-3|http://canary-user:canary-4@127.0.0.1:1"
+            ),
+            "API_KEY": "sk-canary-admin,sk-canary-user",
+            "QWEN_EXTRA_HEADERS": '{"x-extra": "canary-5"}',
+            "REDIS_URL": "redis://:canary-6@localhost",
+            "LOG_LEVEL": "DEBUG",
+            "ENABLE_FILE_LOG": "true",
+        }
+        for command in (
+            ["config"],
+            ["accounts", "check"],
+            ["doctor"],
+            ["models"],
+            ["chat", "hello"],
+            ["key", "--where"],
+        ):
+            for form in ([], ["--json"]):
+                ran = await run_command(tmp_path, *command, *form, **environ)
+                assert "canary" not in ran.out + ran.err, command
+                assert "eyJ" not in ran.out + ran.err, command
+        assert any(b"canary" in seen.headers.get("x-extra", "").encode() for seen in simulator.requests)
+    wrong = await run_command(tmp_path, "config", ACCOUNTS="alice@example.com:canary,broken-canary")
+    assert wrong.code == 2 and "entry 2" in wrong.err and "canary" not in wrong.err
+    assert not any("canary" in text for text in texts_below(tmp_path))
 
 
 # --- simulate -----------------------------------------------------------------------------------------------
