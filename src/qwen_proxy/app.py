@@ -34,6 +34,7 @@ from qwen_proxy.runtime.clock import Clock, SystemClock
 from qwen_proxy.runtime.ids import Ids, SystemIds, system_random
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.auth import Authenticator
+from qwen_proxy.serving.cors import Cors
 from qwen_proxy.serving.endpoint import Access, Endpoints
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.serving.streaming import Heartbeats
@@ -250,6 +251,11 @@ def _routes(
     ):
         app.router.add_get(path, endpoints.endpoint(handler, general, access))
     unknown = UnknownRoutes(app)
+    if settings.cors_origins:
+        cors = Cors(settings.cors_origins)
+        app.on_response_prepare.append(cors.allow)
+        preflight = endpoints.endpoint(cors.preflight(unknown.refuse), general, Access.OPEN)
+        app.router.add_route("OPTIONS", "/{path:.*}", preflight)
     app.router.add_route("*", "/{path:.*}", endpoints.endpoint(unknown.refuse, general, Access.OPEN))
     return app
 

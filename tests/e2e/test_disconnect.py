@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from qwen_proxy.simulator import Reply, Scenario, SendHeaders, frames
-from tests.support.freed import freed
+from tests.support.freed import freed, until
 from tests.support.http import USER_KEY
 from tests.support.running import Running, ask, running
 
@@ -46,9 +46,7 @@ async def visit(gateway: Running, body: dict[str, object]) -> Visit:
 
 
 async def until_generating(gateway: Running, count: int = 1) -> None:
-    async with asyncio.timeout(5):
-        while gateway.simulator.open_generations < count:
-            await asyncio.sleep(0.005)
+    assert await until(lambda: gateway.simulator.open_generations >= count)
 
 
 def unpunished(gateway: Running) -> bool:
@@ -78,13 +76,9 @@ async def test_leaving_the_queue_for_an_account_takes_nothing(how: Leaving, stre
         first = await visit(gateway, ask("[[sim stall 5]] [[sim repeat 50]]", stream=True))
         await until_generating(gateway)
         second = await visit(gateway, ask("second", stream=streamed))
-        async with asyncio.timeout(5):
-            while not gateway.pool.waiting:
-                await asyncio.sleep(0.005)
+        assert await until(lambda: gateway.pool.waiting == 1)
         await second.leave(how)
-        async with asyncio.timeout(1):
-            while gateway.pool.waiting:
-                await asyncio.sleep(0.005)
+        assert await until(lambda: gateway.pool.waiting == 0, within_seconds=1)
         assert gateway.leases() == 1
         await first.leave(how)
         assert await freed(gateway)
@@ -104,9 +98,7 @@ async def test_leaving_ends_every_one_of_several_choices() -> None:
 async def test_leaving_while_the_account_signs_in_lets_the_sign_in_finish_for_others() -> None:
     async with running(Scenario(latency={"signin_v1": 0.3})) as gateway:
         client = await visit(gateway, ask("hello"))
-        async with asyncio.timeout(5):
-            while not gateway.simulator.seen("signin_v1"):
-                await asyncio.sleep(0.005)
+        assert await until(lambda: gateway.simulator.seen("signin_v1"))
         await client.leave("FIN")
         assert await freed(gateway)
         async with gateway.client.post("/v1/chat/completions", json=ask()) as response:

@@ -61,12 +61,12 @@ class ModelRoutes:
                 for suffix, variant in (model.variants() if self._variants else model.variants()[:1])
             ]
             self._listed = (catalogue, self._encoder.encode(ModelListBody(bodies)))
-        return self._answer(exchange, self._listed[1])
+        return _answer(self._listed[1])
 
     async def one(self, exchange: Exchange) -> web.StreamResponse:
         """Any spelling that a request may use is found, aliases too. Raises ModelNotFound."""
         resolved = (await self._catalogue.get()).resolve(exchange.http.match_info["id"])
-        return self._answer(exchange, self._encoder.encode(self._named(resolved)))
+        return _answer(self._encoder.encode(self._named(resolved)))
 
     def _named(self, resolved: Resolved) -> ModelBody:
         suffix = next((suffix for suffix, variant in resolved.model.variants() if variant == resolved.name.variant), "")
@@ -92,7 +92,6 @@ class ModelRoutes:
             ),
         )
 
-    def _answer(self, exchange: Exchange, body: bytes) -> web.Response:
-        response = web.Response(body=body, content_type="application/json")
-        response.headers["x-request-id"] = exchange.request_id
-        return response
+
+def _answer(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")

@@ -103,6 +103,8 @@ class Endpoints:
             finally:
                 self._active.discard(task)
                 self._log(exchange, response)
+            if not answer.prepared:
+                answer.headers["x-request-id"] = request_id
             if self.draining:
                 answer.force_close()
             return answer
@@ -137,7 +139,6 @@ class Endpoints:
     def refusal(self, protocol: ClientProtocol, error: ProxyError, request_id: str) -> web.Response:
         reply = protocol.error(error, request_id)
         response = web.Response(status=reply.status, body=reply.body, content_type="application/json")
-        response.headers["x-request-id"] = request_id
         for name, value in reply.headers:
             response.headers[name] = value
         return response

@@ -1,10 +1,12 @@
 """The HTTP server on a listening socket that someone else bound, and how it leaves without cutting anyone off."""
 
+import logging
 import socket
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from qwen_proxy.serving.endpoint import Endpoints
 
@@ -28,6 +30,17 @@ def keep_alive(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+class WireLog(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's own log. What it says of bytes that are no HTTP quotes them, and a key may be among them: of those
+    only the kind of fault is told."""
+
+    def exception(self, msg: object, *args: object, exc_info: object = True, **_: object) -> None:
+        if isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | ConnectionError):
+            self.logger.info("no valid HTTP", extra={"reason": type(exc_info).__name__})
+        else:
+            self.logger.error(msg, *args, exc_info=exc_info if isinstance(exc_info, BaseException) else None)
+
+
 class HttpServer:
     """Serves inside its block. Leaving the block without `drain` ends what still runs at once."""
 
@@ -37,6 +50,7 @@ class HttpServer:
             app,
             handler_cancellation=True,
             access_log=None,
+            logger=WireLog(logging.getLogger(__name__)),
             keepalive_timeout=IDLE_CONNECTION_SECONDS,
             shutdown_timeout=0.5,
         )
