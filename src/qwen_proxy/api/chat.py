@@ -90,7 +90,7 @@ class ChatRoutes:
         reply = StreamedReply(exchange.http, headers, protocol.heartbeat, self._clock.monotonic())
         encoders = [call.encoder(facts, index) for index in range(call.choices)]
         exchange.stream, exchange.tell = reply, encoders[0].fail
-        async with self._heartbeats.watch(reply):
+        with self._heartbeats.watch(reply):
             if call.choices == 1:
                 trace = exchange.trace
 

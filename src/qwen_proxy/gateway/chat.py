@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from msgspec import Struct, structs
 
@@ -69,17 +69,15 @@ class ChatGateway:
             return await asyncio.to_thread(count_messages, self._tokens, request.messages)
         return count_messages(self._tokens, request.messages)
 
-    @asynccontextmanager
-    async def open(
+    def open(
         self, request: ChatRequest, resolved: Resolved, trace: Trace
-    ) -> AsyncGenerator[AsyncGenerator[Batch]]:
+    ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
         """Hand out the reply's batches; the first one that comes out carries content, or is the whole reply.
 
         Until then attempts may be repeated; afterwards a failure is raised where it happened. Every reply has its
         Usage. Leaving the block closes the upstream's response and returns the lease. Raises ProxyError.
         """
-        async with aclosing(self._attempts(request, resolved, trace)) as batches:
-            yield batches
+        return aclosing(self._attempts(request, resolved, trace))
 
     async def _attempts(self, request: ChatRequest, resolved: Resolved, trace: Trace) -> AsyncGenerator[Batch]:
         options = self._options
@@ -140,12 +138,17 @@ class ChatGateway:
         shaper = ReplyShaper(request.sampling, self._options.delivery, self._tokens)
         async with self._upstream.open(request, resolved.model, credential, deadline) as reads:
             async for read in reads:
-                if batch := shaper.take(read):
-                    yield batch
-                if shaper.finish is not None:
-                    trace.usage = shaper.usage or await self._counted(request, shaper)
-                    yield shaper.end(trace.usage)
-                    return
+                batch = shaper.take(read)
+                if shaper.finish is None:
+                    if batch:
+                        yield batch
+                    continue
+                if shaper.usage is None and batch:
+                    yield batch  # counting takes a while; what can go out does
+                    batch = []
+                trace.usage = shaper.usage or await self._counted(request, shaper)
+                yield batch + shaper.end(trace.usage)
+                return
         raise ReplyCut  # an upstream that ends without Finish breaks its contract; never a success
 
     async def _renew(self, stale: Credential, deadline: float, plan: "_Plan", trace: Trace) -> None:

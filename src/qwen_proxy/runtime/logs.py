@@ -67,6 +67,8 @@ class Logs:
         root = logging.getLogger()
         self._before = (root.level, list(root.handlers))
         root.handlers[:] = [self._handler]
+        # What no line of ours shows need not be found out for each record.
+        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
         root.setLevel(LEVELS[self._options.level])
         self._thread.start()
         return self

@@ -12,8 +12,8 @@ heartbeat with them).
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 from aiohttp import web
 
@@ -92,8 +92,8 @@ class Heartbeats:
         self._heartbeat_seconds = heartbeat_seconds
         self._streams: set[StreamedReply] = set()
 
-    @asynccontextmanager
-    async def watch(self, reply: StreamedReply) -> AsyncGenerator[None]:
+    @contextmanager
+    def watch(self, reply: StreamedReply) -> Generator[None]:
         self._streams.add(reply)
         try:
             yield

@@ -27,7 +27,7 @@ class Stage:
         headers = [("Content-Type", "text/event-stream")]
         reply = StreamedReply(exchange.http, headers, BEAT, self.clock.monotonic())
         exchange.stream, exchange.tell = reply, lambda error: b"told"
-        async with self.beats.watch(reply):
+        with self.beats.watch(reply):
             self.watched.set()
             while (piece := await self.pieces.get()) is not None:
                 if isinstance(piece, Exception):
