@@ -9,8 +9,8 @@ import asyncio
 import math
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -100,38 +100,61 @@ class Stream:
         elif now - self._waiting_since >= idle_seconds:
             self._fail(UpstreamTimeout("idle", idle_seconds))
 
+    def close(self) -> None:
+        self._response.close()
+
     def _fail(self, error: ProxyError) -> None:
         self._content.set_exception(error)
         self._response.close()
 
 
 class _Attempt:
-    """The time one request has until its headers: first to get a connection, then for the answer's start."""
+    """The time one request has until its headers: first to get a connection, then for the answer's start.
 
-    __slots__ = ("_deadline", "_options", "_timer", "phase", "seconds")
+    The watchdog ends it by cancelling the request's task, as asyncio.timeout does, without a timer of its own.
+    """
 
-    def __init__(self, options: TransportOptions, remaining_seconds: float) -> None:
+    __slots__ = (
+        "_cancelling",
+        "_deadline",
+        "_ends_at",
+        "_monotonic",
+        "_options",
+        "_task",
+        "expired",
+        "phase",
+        "seconds",
+    )
+
+    def __init__(self, options: TransportOptions, deadline: float, monotonic: Callable[[], float]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
         self._options = options
-        self._deadline = asyncio.get_running_loop().time() + remaining_seconds
-        self._timer: asyncio.Timeout | None = None
-        self.phase: Phase = "connect"
-        self.seconds = 0.0
-
-    def timer(self) -> asyncio.Timeout:
-        self._timer = asyncio.timeout_at(self._end("connect", self._options.connect_seconds))
-        return self._timer
+        self._deadline = deadline
+        self._monotonic = monotonic
+        self.expired = False
+        self._begin("connect", options.connect_seconds)
 
     def connected(self) -> None:
-        end = self._end("headers", self._options.headers_seconds)
-        if self._timer is not None:
-            self._timer.reschedule(end)
+        self._begin("headers", self._options.headers_seconds)
 
-    def _end(self, phase: Phase, seconds: float) -> float:
-        now = asyncio.get_running_loop().time()
+    def expire(self, now: float) -> None:
+        if now >= self._ends_at and not self.expired:
+            self.expired = True
+            self._task.cancel()
+
+    def was_cancelled_by_us(self) -> bool:
+        """Ask once, for a cancellation that came: whether it was the watchdog's alone."""
+        return self.expired and self._task.uncancel() <= self._cancelling
+
+    def _begin(self, phase: Phase, seconds: float) -> None:
+        now = self._monotonic()
         within_total = now + seconds >= self._deadline
-        self.phase = "total" if within_total else phase
+        self.phase: Phase = "total" if within_total else phase
         self.seconds = max(0.0, self._deadline - now) if within_total else seconds
-        return min(now + seconds, self._deadline)
+        self._ends_at = now + self.seconds
 
 
 _attempt: ContextVar[_Attempt] = ContextVar("attempt")  # how a connector tells the request that it is connected
@@ -180,6 +203,7 @@ class Transport:
         self._clock = clock
         self._options = options or TransportOptions()
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._attempts: set[_Attempt] = set()
         self._open: set[Stream] = set()
         self._stack = AsyncExitStack()
         self._tls: ssl.SSLContext | bool = True
@@ -209,7 +233,7 @@ class Transport:
 
         Raises ExitUnreachable, UpstreamUnavailable or UpstreamTimeout.
         """
-        return self._streaming(exit, method, url, headers, body, deadline)
+        return _Streaming(self, exit, method, url, headers, body, deadline)
 
     async def request(
         self,
@@ -226,62 +250,57 @@ class Transport:
         async with self.stream(exit, method, url, headers=headers, body=body, deadline=deadline) as stream:
             return Response(stream.status, stream.headers, await read_all(stream))
 
-    @asynccontextmanager
-    async def _streaming(
+    async def open(
         self, exit: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
-    ) -> AsyncGenerator[Stream]:
-        response = await self._answer(exit, method, url, headers, body, deadline)
-        stream = Stream(response, deadline, self._clock.monotonic)
-        self._open.add(stream)
-        try:
-            yield stream
-        finally:
-            self._open.discard(stream)
-            response.close()  # does nothing to a connection that went back to the pool at the body's end
-
-    async def _answer(
-        self, exit: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
-    ) -> aiohttp.ClientResponse:
-        session = await self._session(exit)
-        attempt = _Attempt(self._options, deadline - self._clock.monotonic())
+    ) -> Stream:
+        """What entering `stream` does; whoever calls this must `shut` what it gets."""
+        session = self._sessions.get(exit) or await self._session(exit)
+        attempt = _Attempt(self._options, deadline, self._clock.monotonic)
         token = _attempt.set(attempt)
+        self._attempts.add(attempt)
         try:
-            async with attempt.timer():
-                response = await session.request(
-                    method,
-                    URL(url, encoded=True),
-                    headers=headers,
-                    data=body,
-                    allow_redirects=False,
-                    proxy=exit if _is_http(exit) else None,
-                )
-        except TimeoutError as error:
+            response = await session.request(
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                proxy=exit if _is_http(exit) else None,
+            )
+        except asyncio.CancelledError as error:
+            if not attempt.was_cancelled_by_us():
+                raise
             if attempt.phase == "connect" and exit != DIRECT:
                 raise ExitUnreachable(f"no connection through it within {attempt.seconds:g} s") from error
             raise UpstreamTimeout(attempt.phase, attempt.seconds) from error
         except FOREIGN as error:
             raise _translated(error) from error
         finally:
+            self._attempts.discard(attempt)
             _attempt.reset(token)
         if response.status == 407 and exit != DIRECT:
             response.close()
             raise ExitUnreachable("it wants other credentials: HTTP 407")
-        return response
+        stream = Stream(response, deadline, self._clock.monotonic)
+        self._open.add(stream)
+        return stream
+
+    def shut(self, stream: Stream) -> None:
+        """Close its connection, unless its body was read to the end: then it went back to the pool by itself."""
+        self._open.discard(stream)
+        stream.close()
 
     async def _session(self, exit: str) -> aiohttp.ClientSession:
-        session = self._sessions.get(exit)
-        if session is None:
-            session = await self._stack.enter_async_context(
-                aiohttp.ClientSession(
-                    connector=self._connector(exit),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    timeout=NO_TIMERS,
-                    max_line_size=MAX_HEADER_BYTES,
-                    max_field_size=MAX_HEADER_BYTES,
-                )
+        session = await self._stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=self._connector(exit),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=NO_TIMERS,
+                max_line_size=MAX_HEADER_BYTES,
+                max_field_size=MAX_HEADER_BYTES,
             )
-            self._sessions[exit] = session
-        return session
+        )
+        return self._sessions.setdefault(exit, session)
 
     def _connector(self, exit: str) -> aiohttp.TCPConnector:
         keepalive_seconds = self._options.keepalive_seconds
@@ -294,8 +313,40 @@ class Transport:
         while True:
             await self._clock.sleep(self._options.watch_interval_seconds)
             now = self._clock.monotonic()
+            for attempt in tuple(self._attempts):
+                attempt.expire(now)
             for stream in tuple(self._open):
                 stream.expire(now, self._options.idle_seconds)
+
+
+class _Streaming:
+    """The block of one stream."""
+
+    __slots__ = ("_request", "_stream", "_transport")
+
+    def __init__(
+        self,
+        transport: Transport,
+        exit: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        deadline: float,
+    ) -> None:
+        self._transport = transport
+        self._request = (exit, method, url, headers, body, deadline)
+        self._stream: Stream | None = None
+
+    async def __aenter__(self) -> Stream:
+        self._stream = stream = await self._transport.open(*self._request)
+        return stream
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            self._transport.shut(self._stream)
 
 
 async def read_all(stream: Stream, limit_bytes: int = MAX_BODY_BYTES) -> bytes:

@@ -100,7 +100,7 @@ class _Redaction:
             value = loads(payload.encode())
         except ValueError:
             is_known = payload in ("", "[DONE]") or payload.startswith((":", "<", "event:", "id:", "retry:"))
-            return self.plain(payload) if is_known or self._keep_text else masked(self.plain(payload))
+            return self.plain(payload) if is_known or self._keep_text else masked(payload)
         tail = payload[len(payload.rstrip()) :]
         return json.dumps(self._value(value, ""), ensure_ascii=False) + tail
 
@@ -116,8 +116,7 @@ class _Redaction:
             return self._placeholder(value)
         if value.startswith(("http://", "https://")):
             return self._url(value)
-        plain = self.plain(value)
-        return plain if key in KEPT_KEYS or self._keep_text else masked(plain)
+        return self.plain(value) if key in KEPT_KEYS or self._keep_text else masked(value)
 
     def _url(self, url: str) -> str:
         try:
@@ -128,7 +127,7 @@ class _Redaction:
         if "_____tmd_____" in url or not (is_media or self._keep_text):
             host = "chat.qwen.ai/_____tmd_____/punish" if "_____tmd_____" in url else "example.com"
         suffix = re.search(r"\.(?:png|jpe?g|webp|mp4|gif)\b", url)
-        return f"https://{host}/{self._placeholder(url)}{suffix[0] if suffix else ''}"
+        return f"{url.partition(':')[0]}://{host}/{self._placeholder(url)}{suffix[0] if suffix else ''}"
 
     def plain(self, text: str) -> str:
         """A text that stays, without what must not occur in it."""

@@ -1,0 +1,197 @@
+"""What the recordings do not show of the reply codec."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_proxy.chat.events import (
+    Batch,
+    Finish,
+    FinishReason,
+    MediaOutput,
+    ReasoningDelta,
+    ReplyStart,
+    TextDelta,
+    merged,
+)
+from qwen_proxy.ground.errors import ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
+from qwen_proxy.upstreams.qwen_web.codec import INSPECT_EVERY, ReplyCodec
+from qwen_proxy.upstreams.qwen_web.drift import Drift
+
+END = {"content": "", "role": "assistant", "status": "finished", "phase": "answer"}
+
+
+def frame(delta: dict[str, object], response_id: str | None = "a", **more: object) -> bytes:
+    value: dict[str, object] = {"choices": [{"delta": delta}]} | more
+    if response_id is not None:
+        value["response_id"] = response_id
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def answer(text: str, response_id: str | None = "a", phase: str = "answer") -> bytes:
+    return frame({"role": "assistant", "content": text, "phase": phase, "status": "typing"}, response_id)
+
+
+def created(response_id: object, index: object = "0") -> bytes:
+    body = {"response.created": {"response_id": response_id, "response_index": index}}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def codec() -> ReplyCodec:
+    return ReplyCodec(Drift(lambda: 0.0), model="m")
+
+
+def decode(*chunks: bytes) -> Batch:
+    reply = codec()
+    events = [event for chunk in chunks for event in reply.feed(chunk)] + reply.finish()
+    if reply.failure is not None:
+        raise reply.failure
+    return merged(events)
+
+
+def test_what_one_chunk_holds_is_one_delta() -> None:
+    reply = codec()
+    assert reply.feed(created("a")) == []
+    assert reply.feed(answer("One ") + answer("two ") + answer("three")) == [
+        ReplyStart("a"),
+        TextDelta("One two three"),
+    ]
+    assert reply.feed(answer("!")) == [TextDelta("!")]
+    assert not reply.finished
+    assert reply.feed(frame(dict(END))) == [Finish(FinishReason.STOP)]
+    assert reply.finished
+    assert reply.finish() == []
+
+
+def test_a_failure_behind_content_of_its_chunk_comes_after_it() -> None:
+    reply = codec()
+    assert reply.feed(answer("Hi") + b'data: {"error": "Internal error!"}\n\n') == [ReplyStart("a"), TextDelta("Hi")]
+    assert isinstance(reply.failure, UpstreamFailed)
+    for again in (lambda: reply.feed(answer("more")), reply.finish):
+        with pytest.raises(UpstreamFailed):
+            again()
+
+
+def test_an_error_beside_choices_is_seen_and_a_null_one_is_not() -> None:
+    assert decode(frame({"content": "Hi", "phase": "answer"}, error=None), frame(dict(END)))[1] == TextDelta("Hi")
+    with pytest.raises(UpstreamFailed):
+        decode(frame({"content": "Hi", "phase": "answer"}, error="Internal error!"))
+
+
+@pytest.mark.parametrize("payload", ["{oops", "\xff", "[" * 100_000, '{"choices": [{"delta": '])
+def test_a_payload_that_is_no_json(payload: str) -> None:
+    with pytest.raises(UpstreamProtocolError):
+        decode(b"data: " + payload.encode("latin-1") + b"\n\n", answer("x"))
+
+
+def test_half_a_surrogate_and_broken_bytes_are_replaced() -> None:
+    broken = answer("a\ud83d").replace(b"a\\", b"a\xff\\")
+    assert decode(broken, frame(dict(END)))[1] == TextDelta("a\ufffd?")
+
+
+def test_empty_payloads_are_nothing() -> None:
+    assert decode(b"data: \n\ndata:\n\n", answer("x"), b"data:  [DONE]\n\n")[1] == TextDelta("x")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("stop", FinishReason.STOP),
+        ("content_filter", FinishReason.CONTENT_FILTER),
+        ("tool_calls", FinishReason.STOP),
+    ],
+)
+def test_finish_reasons(said: str, reason: FinishReason) -> None:
+    end = {"choices": [{"delta": {"content": ""}, "finish_reason": said}], "response_id": "a"}
+    assert decode(answer("x"), b"data: " + json.dumps(end).encode() + b"\n\n")[-1] == Finish(reason)
+
+
+def test_a_frame_between_tokens_is_looked_at_now_and_then() -> None:
+    drift = Drift(lambda: 0.0)
+    reply = ReplyCodec(drift)
+    reply.feed(answer("x") * (INSPECT_EVERY - 1))
+    delta: dict[str, object] = {"role": "assistant", "content": "x", "phase": "answer", "status": "typing", "mood": 1}
+    reply.feed(frame(delta))
+    assert [(note.kind, note.name) for note in drift.snapshot()] == [("delta_key", "mood")]
+
+
+def test_an_unknown_finish_reason_is_counted() -> None:
+    drift = Drift(lambda: 0.0)
+    ReplyCodec(drift).feed(b'data: {"choices": [{"delta": {"content": "x"}, "finish_reason": "bored"}]}\n\n')
+    assert ("finish_reason", "bored") in [(note.kind, note.name) for note in drift.snapshot()]
+
+
+def test_a_video_is_media() -> None:
+    url = "https://cdn.qwenlm.ai/output/u/t2v/1.mp4?key=x"
+    assert [type(event) for event in decode(answer(url, phase="video_gen"), b"data: [DONE]\n\n")] == [
+        ReplyStart, MediaOutput, Finish,
+    ]  # fmt: skip
+
+
+# --- candidates
+
+
+def test_frames_before_the_announcement_of_index_0_are_not_lost() -> None:
+    events = decode(
+        created("b", "1"), answer("early"), answer("other", "b"), created("a"), answer(" late"), frame(dict(END))
+    )
+    assert events == [ReplyStart("a"), TextDelta("early late"), Finish(FinishReason.STOP)]
+
+
+def test_a_candidate_that_was_given_up_is_not_heard_again() -> None:
+    full = answer("x" * 40_000, "b") * 2
+    events = decode(created("a"), created("b", "1"), full, answer("no"), answer("y", "b"), frame(dict(END), "b"))
+    assert events == [ReplyStart("b"), TextDelta("x" * 80_000 + "y"), Finish(FinishReason.STOP)]
+
+
+def test_what_is_held_of_others_is_bounded_while_the_reply_thinks() -> None:
+    thinking = answer("Hm.", phase="think")
+    full = answer("x" * 40_000, "b") * 3
+    events = decode(created("a"), created("b", "1"), thinking, full, answer("Yes.") + frame(dict(END)))
+    assert events == [ReplyStart("a"), ReasoningDelta("Hm."), TextDelta("Yes."), Finish(FinishReason.STOP)]
+    with pytest.raises(ReplyEmpty):
+        decode(created("a"), created("b", "1"), thinking, full, frame(dict(END)))
+
+
+def test_no_more_than_eight_others_are_kept() -> None:
+    others = b"".join(created(f"b{number}", str(number)) + answer("x", f"b{number}") for number in range(1, 20))
+    with pytest.raises(ReplyCut):
+        decode(created("a"), others)
+
+
+def test_the_other_candidate_may_break_off_too() -> None:
+    with pytest.raises(ReplyCut):
+        decode(created("a"), created("b", "1"), answer("half", "b"))
+
+
+def test_a_creation_without_an_id_is_ignored_and_one_told_twice_is_one() -> None:
+    events = decode(created(None), created("a"), created("a"), answer("x"), frame(dict(END)))
+    assert events == [ReplyStart("a"), TextDelta("x"), Finish(FinishReason.STOP)]
+
+
+def test_an_error_of_another_candidate_waits_and_one_of_nobody_does_not() -> None:
+    of_other = b'data: {"error": "Internal error!", "response_id": "b"}\n\n'
+    assert decode(created("a"), created("b", "1"), of_other, answer("x"), frame(dict(END)))[1] == TextDelta("x")
+    with pytest.raises(UpstreamFailed):
+        decode(created("a"), created("b", "1"), of_other)
+    with pytest.raises(UpstreamFailed):
+        decode(created("a"), of_other, answer("x"), frame(dict(END)))
+
+
+# --- snapshots
+
+
+@given(st.lists(st.text("ab", max_size=6), max_size=5), st.data())
+def test_growing_snapshots_say_each_element_once(final: list[str], data: st.DataObject) -> None:
+    """Elements grow in place or are added, in order; whatever the steps, what is said is the last snapshot."""
+    frames: list[bytes] = []
+    for index, thought in enumerate(final):
+        cuts = sorted({*data.draw(st.lists(st.integers(0, len(thought)), max_size=3)), len(thought)})
+        for cut in cuts:
+            snapshot = {"summary_thought": {"content": [*final[:index], thought[:cut]]}}
+            frames.append(frame({"role": "assistant", "content": "", "phase": "thinking_summary", "extra": snapshot}))
+    events = decode(*frames, answer("Yes."), frame(dict(END)))
+    said = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    assert said == "\n\n".join(thought for thought in final if thought)
