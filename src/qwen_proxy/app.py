@@ -130,6 +130,7 @@ async def open_pool(
         account_concurrency=settings.account_concurrency,
         signin_spacing_seconds=settings.signin_spacing_seconds,
         refresh_before_seconds=settings.refresh_before_hours * 3600,
+        challenge_rest_seconds=settings.challenge_rest_seconds,
     )
     async with AccountPool(store, door.sign_in, machine.clock, system_random(), options) as pool:
         yield pool
@@ -175,6 +176,7 @@ def open_gateway(
             retry_backoff_seconds=settings.chat_retry_backoff_ms / 1000,
             queue_seconds=settings.queue_seconds,
             deadline_seconds=settings.request_deadline_seconds,
+            challenge_rest_seconds=settings.challenge_rest_seconds,
             delivery=Delivery(
                 show_reasoning=settings.output_think,
                 reasoning_in_content=settings.legacy_reasoning_in_content,

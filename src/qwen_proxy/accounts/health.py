@@ -5,8 +5,8 @@ Blame decides what rests (upstream protocol §4.7, §12.2):
 | outcome | account | exit |
 |---|---|---|
 | OUT_OF_QUOTA | that feature is parked, for the upstream's word or 15 min doubling to 24 h | |
-| CHALLENGED, the first on its exit for a minute | rests 60 s, doubling to 1 h | remembers who and when |
-| CHALLENGED, another account within that minute, or on trial | | rests 60 s, doubling to 1 h; then half-open |
+| CHALLENGED, the first on its exit for a minute | rests 60 s (a setting), doubling to 1 h | remembers who and when |
+| CHALLENGED, another account within that minute, or on trial | | rests as long, doubling; then half-open |
 | EXIT_UNREACHABLE | | rests 5 s, doubling to 60 s |
 | UPSTREAM_FAILED, the fifth in a row and later | ranks last for 30 s, doubling to 15 min | |
 | SUCCEEDED | strikes are forgotten where no rest is running | the same |
@@ -129,7 +129,12 @@ HEALTHY_EXIT: Final = ExitHealth()
 
 
 def after_outcome(
-    health: AccountHealth, exit: ExitHealth, outcome: Outcome, account_id: str, now: float
+    health: AccountHealth,
+    exit: ExitHealth,
+    outcome: Outcome,
+    account_id: str,
+    now: float,
+    challenge: Growth = CHALLENGE,
 ) -> tuple[AccountHealth, ExitHealth]:
     """Both, after one use of the account. CREDENTIAL_REJECTED is only noted here: see `after_rejection`."""
     kind = outcome.kind
@@ -144,7 +149,7 @@ def after_outcome(
         case OutcomeKind.OUT_OF_QUOTA:
             return _parked(health, outcome, now), exit
         case OutcomeKind.CHALLENGED:
-            return _challenged(health, exit, account_id, said, now)
+            return _challenged(health, exit, account_id, said, now, challenge)
         case OutcomeKind.EXIT_UNREACHABLE:
             return health, replace(exit, unreachable=struck(exit.unreachable, now, UNREACHABLE, said))
         case OutcomeKind.UPSTREAM_FAILED:
@@ -187,13 +192,13 @@ def _parked(health: AccountHealth, outcome: Outcome, now: float) -> AccountHealt
 
 
 def _challenged(
-    health: AccountHealth, exit: ExitHealth, account_id: str, said: str, now: float
+    health: AccountHealth, exit: ExitHealth, account_id: str, said: str, now: float, growth: Growth
 ) -> tuple[AccountHealth, ExitHealth]:
     suspect = exit.challenged_account not in ("", account_id) and now - exit.challenged_at <= EXIT_SUSPECT_SECONDS
     seen = replace(exit, challenged_account=account_id, challenged_at=now)
     if suspect or exit.challenge.strikes > 0:
-        return health, replace(seen, challenge=struck(exit.challenge, now, CHALLENGE, said))
-    return replace(health, challenge=struck(health.challenge, now, CHALLENGE, said)), seen
+        return health, replace(seen, challenge=struck(exit.challenge, now, growth, said))
+    return replace(health, challenge=struck(health.challenge, now, growth, said)), seen
 
 
 def _upstream_failed(health: AccountHealth, said: str, now: float) -> AccountHealth:
@@ -236,7 +241,7 @@ def after_sign_in(health: AccountHealth, exit: ExitHealth, now: float) -> tuple[
 
 
 def after_failed_sign_in(
-    health: AccountHealth, exit: ExitHealth, error: ProxyError, now: float
+    health: AccountHealth, exit: ExitHealth, error: ProxyError, now: float, challenge: Growth = CHALLENGE
 ) -> tuple[AccountHealth, ExitHealth]:
     """No token came: the account's own fault, its exit's, or an outage, which loses nobody."""
     sign_in, said = health.sign_in, str(error)
@@ -246,7 +251,7 @@ def after_failed_sign_in(
             retry_at = None if error.reason in _FINAL else now + grown(SIGN_IN_REFUSAL, sign_in.strikes)
             strikes = sign_in.strikes + 1
         case UpstreamChallenged():
-            exit = replace(exit, sign_in=struck(exit.sign_in, now, CHALLENGE, said))
+            exit = replace(exit, sign_in=struck(exit.sign_in, now, challenge, said))
             state, reason, retry_at, strikes = SignInState.FAILED, "challenged", exit.sign_in.until, sign_in.strikes
         case ExitUnreachable():
             exit = replace(exit, unreachable=struck(exit.unreachable, now, UNREACHABLE, said))

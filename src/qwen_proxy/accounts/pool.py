@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from msgspec import Struct
 
-from qwen_proxy.accounts.health import after_outcome, choose, hindrance
+from qwen_proxy.accounts.health import CHALLENGE, Growth, after_outcome, choose, hindrance
 from qwen_proxy.accounts.leasing import PoolStatus
 from qwen_proxy.accounts.model import Account, Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.accounts.report import (
@@ -43,13 +43,15 @@ HARMLESS: Final = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.CANCELLED, Outco
 
 
 class PoolOptions(Struct, frozen=True, kw_only=True):
-    """`account_concurrency` 0 sets no limit. `trial_seconds`: when a half-open exit's trial has neither failed nor
-    ended after so long, it is probably a long answer, and the next one is let through."""
+    """`account_concurrency` 0 sets no limit. `challenge_rest_seconds`: how long an account, or an exit, rests after its
+    first challenge; the next rests double, up to an hour. `trial_seconds`: when a half-open exit's trial has neither
+    failed nor ended after so long, it is probably a long answer, and the next one is let through."""
 
     account_concurrency: int = 2
     signin_spacing_seconds: float = 10.0
     refresh_before_seconds: float = 24 * 3600.0
     refresh_jitter_seconds: float = 2 * 3600.0
+    challenge_rest_seconds: float = CHALLENGE.first_seconds
     trial_seconds: float = 20.0
 
 
@@ -123,6 +125,7 @@ class AccountPool:
         self._clock = clock
         self._options = options or PoolOptions()
         self._limit = self._options.account_concurrency
+        self._challenge = Growth(self._options.challenge_rest_seconds, CHALLENGE.cap_seconds)
         self._tasks = Tasks()
         self._seats = Seats()
         self._exits: dict[str, Exit] = {}
@@ -140,6 +143,7 @@ class AccountPool:
             spacing_seconds=self._options.signin_spacing_seconds,
             before_seconds=self._options.refresh_before_seconds,
             jitter_seconds=self._options.refresh_jitter_seconds,
+            challenge=self._challenge,
         )
 
     async def __aenter__(self) -> Self:
@@ -208,7 +212,9 @@ class AccountPool:
     def learn(self, lease: PoolLease, outcome: Outcome) -> None:
         """How a lease went: of use to `PoolLease` only."""
         seat, now = lease.seat, self._clock.now()
-        seat.health, seat.exit.health = after_outcome(seat.health, seat.exit.health, outcome, seat.account.id, now)
+        seat.health, seat.exit.health = after_outcome(
+            seat.health, seat.exit.health, outcome, seat.account.id, now, self._challenge
+        )
         if lease.trial_until and lease.trial_until == seat.exit.trial_until:
             seat.exit.trial_until = 0.0
         if outcome.kind in HARMLESS:

@@ -7,6 +7,8 @@ from random import Random
 from msgspec.structs import replace
 
 from qwen_proxy.accounts.health import (
+    CHALLENGE,
+    Growth,
     Obstacle,
     after_failed_sign_in,
     after_rejection,
@@ -52,6 +54,7 @@ class Tokens:
         spacing_seconds: float,
         before_seconds: float,
         jitter_seconds: float,
+        challenge: Growth = CHALLENGE,
     ) -> None:
         self._sign_in = sign_in
         self._find = find
@@ -60,6 +63,7 @@ class Tokens:
         self._random = random
         self._before_seconds = before_seconds
         self._jitter_seconds = jitter_seconds
+        self._challenge = challenge
         self._queue = SignInQueue(self._perform, clock, tasks, spacing_seconds=spacing_seconds)
         self._schedule = Schedule(clock, tasks, self._due)
         self._joined: WaitingLine[None] = WaitingLine()
@@ -156,7 +160,9 @@ class Tokens:
         names = {"account": masked(seat.account.id), "exit": exit_name(seat.account.exit)}
         wish = _join_want(seat.account.id, 0.0).wish
         if isinstance(result, ProxyError):
-            seat.health, seat.exit.health = after_failed_sign_in(seat.health, seat.exit.health, result, now)
+            seat.health, seat.exit.health = after_failed_sign_in(
+                seat.health, seat.exit.health, result, now, self._challenge
+            )
             log.warning("sign-in failed", extra={**names, "reason": str(result)})
             self._joined.refuse_wish(wish, lambda: result)
         else:

@@ -70,6 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     queue_seconds: float
     signin_spacing_seconds: float
     refresh_before_hours: float
+    challenge_rest_seconds: float
     batch_login_concurrency: int
 
     workers: int

@@ -124,6 +124,13 @@ _ACCOUNTS: Final = Group(
             "A token is renewed so long before its end",
         ),
         Variable(
+            "CHALLENGE_REST_SECONDS",
+            "challenge_rest_seconds",
+            decimal(0.1, 3600),
+            "60",
+            "First rest of an account or exit that was asked for a human; doubles up to an hour",
+        ),
+        Variable(
             "BATCH_LOGIN_CONCURRENCY",
             "batch_login_concurrency",
             whole(1, 20),

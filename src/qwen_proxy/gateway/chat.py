@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 
 from msgspec import Struct, structs
 
+from qwen_proxy.accounts.health import CHALLENGE
 from qwen_proxy.accounts.leasing import Leasing
 from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
@@ -27,12 +28,16 @@ COUNT_IN_THREAD_CHARS = 16_384
 
 
 class GatewayOptions(Struct, frozen=True, kw_only=True):
-    """retry_count: tries beyond the first. queue_seconds: how long a request may wait for a free account."""
+    """retry_count: tries beyond the first. queue_seconds: how long a request may wait for a free account.
+
+    challenge_rest_seconds: what the account pool orders, for Retry-After.
+    """
 
     retry_count: int = 1
     retry_backoff_seconds: float = 0.4
     queue_seconds: float = 60.0
     deadline_seconds: float = 1800.0
+    challenge_rest_seconds: float = CHALLENGE.first_seconds
     delivery: Delivery
 
 
@@ -123,7 +128,7 @@ class ChatGateway:
                 verdict = judge(error, past)
                 if verdict is Verdict.GIVE_UP or credential is None:
                     if error.retry_after_seconds is None:
-                        error.retry_after_seconds = least_rest_seconds(error)
+                        error.retry_after_seconds = least_rest_seconds(error, options.challenge_rest_seconds)
                     raise
                 plan.after(verdict, credential)
             if verdict is Verdict.RENEW:

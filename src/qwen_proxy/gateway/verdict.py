@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
-from qwen_proxy.accounts.health import CHALLENGE, QUOTA
+from qwen_proxy.accounts.health import QUOTA
 from qwen_proxy.accounts.model import Outcome, OutcomeKind
 from qwen_proxy.ground.errors import (
     Blame,
@@ -93,12 +93,12 @@ def outcome_of(error: ProxyError) -> Outcome:
     return Outcome(kind=kind, rest_seconds=rest, detail=str(error))
 
 
-def least_rest_seconds(error: ProxyError) -> float | None:
+def least_rest_seconds(error: ProxyError, challenge_rest_seconds: float) -> float | None:
     """How long what failed rests now at the least (accounts/health.py), for an error that does not say so itself."""
     match error:
         case QuotaExhausted():
             return error.rest_seconds or QUOTA.first_seconds
         case UpstreamChallenged():
-            return CHALLENGE.first_seconds
+            return challenge_rest_seconds
         case _:
             return None

@@ -66,10 +66,10 @@ def test_the_upstreams_word_on_how_long_to_rest_is_handed_on() -> None:
 
 
 def test_how_long_something_rests_at_the_least_is_known_of_quota_and_challenges_only() -> None:
-    assert least_rest_seconds(errors.QuotaExhausted(7200)) == 7200
-    assert least_rest_seconds(errors.QuotaExhausted()) == 900
-    assert least_rest_seconds(errors.UpstreamChallenged("json")) == 60
-    assert least_rest_seconds(errors.ReplyCut()) is None
+    assert least_rest_seconds(errors.QuotaExhausted(7200), 60) == 7200
+    assert least_rest_seconds(errors.QuotaExhausted(), 60) == 900
+    assert least_rest_seconds(errors.UpstreamChallenged("json"), 60) == 60
+    assert least_rest_seconds(errors.ReplyCut(), 60) is None
 
 
 def test_every_concrete_error_of_an_account_exit_or_upstream_has_a_row() -> None:
