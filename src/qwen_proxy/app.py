@@ -85,6 +85,13 @@ def transport_options(settings: Settings) -> TransportOptions:
         connect_seconds=settings.connect_timeout_seconds,
         headers_seconds=settings.headers_timeout_seconds,
         idle_seconds=settings.idle_timeout_seconds,
+        watch_interval_seconds=min(
+            1.0,
+            settings.connect_timeout_seconds / 4,
+            settings.headers_timeout_seconds / 4,
+            settings.idle_timeout_seconds / 4,
+            settings.request_deadline_seconds / 4,
+        ),
         ca_file=None if settings.ca_file is None else str(settings.ca_file),
     )
 

@@ -1,8 +1,8 @@
 """HTTP to upstreams: the one importer of aiohttp's client.
 
 One session, with its pool, for each exit (the operator's proxy, or none). Four limits of time apart: connect, headers,
-idle, total. The first two are one timer of the request; the last two are looked after by one watchdog over all open
-streams, since a timer for each read costs more than the read itself.
+idle, total. One watchdog looks after all of them once a second, since a timer for each request and each read costs more
+than the read itself.
 """
 
 import asyncio
@@ -99,6 +99,11 @@ class Stream:
             self._fail(UpstreamTimeout("total", max(0.0, now - self._deadline)))
         elif now - self._waiting_since >= idle_seconds:
             self._fail(UpstreamTimeout("idle", idle_seconds))
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the body was read to its end."""
+        return self._content.at_eof()
 
     def close(self) -> None:
         self._response.close()

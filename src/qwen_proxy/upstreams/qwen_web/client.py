@@ -73,42 +73,49 @@ class QwenWeb:
     async def capture(self, request: ChatRequest, model: Model, credential: Credential, deadline: float) -> Exchange:
         """The same exchange undecoded, for a recording; what came before a cut is kept."""
         chunks: list[bytes] = []
-        async with self._completion(request, model, credential, deadline) as stream:
-            try:
-                while chunk := await stream.read():
-                    chunks.append(chunk)
-            except ReplyCut:
-                log.info("the captured reply was cut")
-            cookies = "" if credential.cookies is None else credential.cookies.reveal()
-            values = (pair.partition("=")[2].strip() for pair in cookies.split(";"))
-            return Exchange(
-                status=stream.status,
-                headers=tuple(stream.headers.items()),
-                chunks=tuple(chunks),
-                secrets=(credential.token.reveal(), credential.account_id, *values),
-            )
+        chat_id, body = await self._prepare(request, model, credential, deadline)
+        try:
+            async with self._site.complete(credential, chat_id, body, deadline) as stream:
+                try:
+                    while chunk := await stream.read():
+                        chunks.append(chunk)
+                except ReplyCut:
+                    log.info("the captured reply was cut")
+                cookies = "" if credential.cookies is None else credential.cookies.reveal()
+                values = (pair.partition("=")[2].strip() for pair in cookies.split(";"))
+                return Exchange(
+                    status=stream.status,
+                    headers=tuple(stream.headers.items()),
+                    chunks=tuple(chunks),
+                    secrets=(credential.token.reveal(), credential.account_id, *values),
+                )
+        finally:
+            self.cleanup.hand_over(credential, chat_id)
 
     @asynccontextmanager
     async def _open(
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
     ) -> AsyncGenerator[AsyncIterator[Batch]]:
-        async with self._completion(request, model, credential, deadline) as stream:
-            codec = ReplyCodec(self._site.drift, model=model.id)
-            async with aclosing(self._batches(stream, codec, model.id)) as batches:
-                yield batches
-            if codec.finished:
-                await self._drain(stream)
+        chat_id, body = await self._prepare(request, model, credential, deadline)
+        try:
+            async with self._site.complete(credential, chat_id, body, deadline) as stream:
+                codec = ReplyCodec(self._site.drift, model=model.id)
+                async with aclosing(self._batches(stream, codec, model.id)) as batches:
+                    yield batches
+                if codec.finished and not stream.at_end:
+                    await self._drain(stream)
+        finally:
+            self.cleanup.hand_over(credential, chat_id)
 
-    @asynccontextmanager
-    async def _completion(
+    async def _prepare(
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
-    ) -> AsyncGenerator[Stream]:
-        """A new chat, and the answer's stream in it; the chat is handed to the clean-up at the end."""
+    ) -> tuple[str, bytes]:
+        """A new chat, whose id is to be handed to the clean-up, and the body of the completion in it."""
         prompt = render(request.messages)
         check_size(prompt, self._site.options.max_prompt_bytes)
         mode = chat_type(request)
         chat_id = await self._new_chat(model.id, mode, credential, deadline)
-        body = encode_completion(
+        return chat_id, encode_completion(
             prompt,
             model_id=model.id,
             mode=mode,
@@ -117,11 +124,6 @@ class QwenWeb:
             ids=(self._site.ids.uuid(), self._site.ids.uuid()),
             now=self._site.clock.now(),
         )
-        try:
-            async with self._site.complete(credential, chat_id, body, deadline) as stream:
-                yield stream
-        finally:
-            self.cleanup.hand_over(credential, chat_id)
 
     async def _new_chat(self, model_id: str, mode: str, credential: Credential, deadline: float) -> str:
         response = await self._site.call(
