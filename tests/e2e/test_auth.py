@@ -90,10 +90,22 @@ HOSTILE = [
     "<script>alert(1)</script>",
     "ÿ" * 50,
 ]
-NAMES = (
-    "Authorization x-api-key User-Agent Origin Referer X-Forwarded-For x-request-id Accept Cookie anthropic-version "
-    "Accept-Encoding Content-Type Accept-Language X-Stainless-Lang"
-).split()
+NAMES = [
+    "Authorization",
+    "x-api-key",
+    "User-Agent",
+    "Origin",
+    "Referer",
+    "X-Forwarded-For",
+    "x-request-id",
+    "Accept",
+    "Cookie",
+    "anthropic-version",
+    "Accept-Encoding",
+    "Content-Type",
+    "Accept-Language",
+    "X-Stainless-Lang",
+]
 
 
 async def test_hostile_text_in_any_header_changes_no_decision_and_is_not_sent_on() -> None:
