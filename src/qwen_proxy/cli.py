@@ -83,7 +83,8 @@ def serve(
     """Serve until told to end."""
     given = {"LISTEN_ADDRESS": host, "SERVICE_PORT": port, "PM2_INSTANCES": workers}
     environ = {**environment(), **{name: value for name, value in given.items() if value}}
-    sys.exit(serving.serve(environ, DOTENV, reload=reload))
+    console = _console(stderr=True)
+    sys.exit(serving.serve(environ, DOTENV, reload=reload, tell=lambda line: console.print(Text(line), soft_wrap=True)))
 
 
 @cli.command(hidden=True)
@@ -91,9 +92,10 @@ def worker(
     slot: Annotated[int, typer.Option()],
     channel: Annotated[int, typer.Option(help="Inherited descriptor of the socket to the supervisor.")],
     listener: Annotated[int, typer.Option(help="Inherited descriptor of the listening socket.")],
+    upstream: Annotated[str, typer.Option(help="Where the upstream is.")],
 ) -> None:
     """One worker process; `serve` starts it."""
-    sys.exit(serving.work(environment(), DOTENV, slot=slot, channel=channel, listener=listener))
+    serving.work(environment(), DOTENV, serving.Handed(slot, channel, listener, upstream))
 
 
 @cli.command()

@@ -19,10 +19,14 @@ class DriftBody(Struct, frozen=True, kw_only=True):
 
 
 class WorkerBody(Struct, frozen=True, kw_only=True):
+    """`state`: "starting", "ready" or "retiring"."""
+
     slot: int
     pid: int
+    state: str
     uptime_seconds: float
     memory_bytes: int
+    leases: int
 
 
 class UpstreamBody(Struct, frozen=True, kw_only=True):

@@ -2,20 +2,180 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Final, TypeVar
 
+import uvloop
+from msgspec import Struct
+
+import qwen_proxy
+from qwen_proxy.admin.diagnostics import DriftBody, WorkerBody
+from qwen_proxy.app import Door, Machine, open_door, open_pool, open_service
+from qwen_proxy.config.credentials import Keys, LoadedKeys, load_keys
+from qwen_proxy.config.logs import log_options
+from qwen_proxy.config.settings import Settings, load
+from qwen_proxy.operations.upstream import on_loopback, open_destination
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.environment import processors
+from qwen_proxy.runtime.logs import Logs
+from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.simulator import Scenario, Simulator
+from qwen_proxy.workers.host import WorkerHost, run_worker
+from qwen_proxy.workers.listening import listen
+from qwen_proxy.workers.messages import DriftCount
+from qwen_proxy.workers.supervisor import WORKER_COMMAND, Supervisor, SupervisorOptions
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
+
+DRIFT_SECONDS: Final = 2.0  # how often a worker tells what it has counted
 
 
-def serve(environ: Mapping[str, str], dotenv: Path, *, reload: bool) -> int:
-    """Supervise the workers until SIGTERM or SIGINT; the exit code. Raises WrongSetting before anything has begun."""
-    raise NotImplementedError("serve is wired with the workers")
+class Handed(Struct, frozen=True):
+    """What the supervisor hands a worker: its place, two inherited descriptors, and where the upstream is."""
+
+    slot: int
+    channel: int
+    listener: int
+    upstream: str
 
 
-def work(environ: Mapping[str, str], dotenv: Path, *, slot: int, channel: int, listener: int) -> int:
-    """Be one worker process, on descriptors inherited from the supervisor; the exit code."""
-    raise NotImplementedError("worker is wired with the workers")
+def run(main: Coroutine[None, None, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+# --- the supervisor ----------------------------------------------------------------------------------------
+
+
+def serve(environ: Mapping[str, str], dotenv: Path, *, reload: bool, tell: Tell) -> int:
+    """Supervise the workers until SIGTERM or SIGINT; the exit code.
+
+    `tell` gets whole lines for the operator. Raises WrongSetting before anything has begun, and OSError when the
+    address can't be listened on.
+    """
+    settings = load(environ, dotenv)
+    keys = load_keys(settings, Machine().ids)
+    for warning in (*settings.warnings, *keys.warnings):
+        tell(f"Warning: {warning}")
+    with Logs(log_options(settings, "supervisor", sys.stderr)):
+        return run(_supervise(settings, keys, environ, reload=reload, tell=tell))
+
+
+async def _supervise(
+    settings: Settings, keys: LoadedKeys, environ: Mapping[str, str], *, reload: bool, tell: Tell
+) -> int:
+    machine = Machine()
+    listeners = listen(settings.host, settings.port, settings.workers or processors())
+    address: tuple[str, int] = listeners[0].getsockname()[:2]
+    async with (
+        open_destination(settings) as destination,
+        open_door(destination.settings, destination.base_url, machine) as door,
+        open_pool(destination.settings, destination.accounts, door, machine) as pool,
+    ):
+        options = SupervisorOptions(
+            command=(*WORKER_COMMAND, "--upstream", destination.base_url),
+            environ=environ,
+            max_memory_bytes=settings.max_memory_bytes,
+            drain_seconds=settings.drain_seconds,
+            shutdown_grace_seconds=settings.shutdown_grace_seconds,
+            watched=Path(qwen_proxy.__file__).parent if reload else None,
+        )
+
+        def started() -> None:
+            for line in _welcome(settings, keys, address, len(listeners)):
+                tell(line)
+
+        return await Supervisor(listeners, pool, machine.clock, options, started).run()
+
+
+def _welcome(settings: Settings, keys: LoadedKeys, address: tuple[str, int], workers: int) -> Sequence[str]:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    processes = "1 worker" if workers == 1 else f"{workers} workers"
+    lines = [f"Qwen-Proxy {qwen_proxy.__version__} serves OpenAI's API at http://{host}:{address[1]}/v1 ({processes})"]
+    if settings.uses_simulator:
+        lines.append("No account is configured: the built-in simulated upstream answers, and no real model.")
+        lines.append("Put ACCOUNTS=email:password into .env for your own; 'qwen-proxy doctor' says what works.")
+    if keys.file is not None:
+        made = "was made and is" if keys.created else "is"
+        lines.append(f"The admin key {made} in {keys.file}; 'qwen-proxy key' shows it.")
+    return lines
+
+
+# --- a worker ----------------------------------------------------------------------------------------------
+
+
+def work(environ: Mapping[str, str], dotenv: Path, handed: Handed) -> None:
+    """Be one worker process until the supervisor retires it."""
+    settings = load(environ, dotenv)
+    if settings.uses_simulator:
+        settings = on_loopback(settings)
+    keys = load_keys(settings, Machine().ids).keys
+    with Logs(log_options(settings, f"worker-{handed.slot}", sys.stderr)):
+        run(_work(settings, keys, handed))
+
+
+async def _work(settings: Settings, keys: Keys, handed: Handed) -> None:
+    machine = Machine()
+
+    async def serve(host: WorkerHost) -> None:
+        async with open_door(settings, handed.upstream, machine) as door, Tasks() as tasks:
+            tasks.spawn(_tell_drift(host, door, machine.clock), name="drift")
+            await _serve(settings, keys, door, host, machine)
+
+    await run_worker(
+        handed.slot, handed.channel, handed.listener, serve, machine.clock, drain_seconds=settings.drain_seconds
+    )
+
+
+async def _serve(settings: Settings, keys: Keys, door: Door, host: WorkerHost, machine: Machine) -> None:
+    async def drift() -> Sequence[DriftBody]:
+        _report_drift(host, door)  # our own latest; the channel keeps the order
+        survey = await host.leasing.survey()
+        return [DriftBody(kind=each.kind, name=each.name, count=each.count) for each in survey.drift]
+
+    async def workers() -> Sequence[WorkerBody]:
+        survey = await host.leasing.survey()
+        return [
+            WorkerBody(
+                slot=each.slot,
+                pid=each.pid,
+                state=each.state,
+                uptime_seconds=round(each.uptime_seconds, 1),
+                memory_bytes=each.memory_bytes,
+                leases=each.leases,
+            )
+            for each in survey.workers
+        ]
+
+    async with open_service(
+        settings, keys, door, host.leasing, host.leasing, host.listener, machine, drift=drift, workers=workers
+    ) as server:
+        host.ready()
+        await host.retired.wait()
+        await server.drain(host.drain_seconds)
+
+
+def _report_drift(host: WorkerHost, door: Door) -> None:
+    notes = door.drift.snapshot()
+    host.report_drift(
+        DriftCount(kind=note.kind, name=note.name, count=note.count, first_at=note.first_at) for note in notes
+    )
+
+
+async def _tell_drift(host: WorkerHost, door: Door, clock: Clock) -> None:
+    told = 0
+    while True:
+        await clock.sleep(DRIFT_SECONDS)
+        counted = sum(note.count for note in door.drift.snapshot())
+        if counted != told:
+            told = counted
+            _report_drift(host, door)
+
+
+# --- the simulated upstream --------------------------------------------------------------------------------
 
 
 async def simulate(host: str, port: int, pause_seconds: float, started: Callable[[str], None]) -> None:

@@ -29,7 +29,12 @@ async def open_destination(settings: Settings) -> AsyncGenerator[Destination]:
     if not settings.uses_simulator:
         yield Destination(settings, settings.chat_base_url, tuple(accounts_of(settings)))
         return
-    settings = replace(settings, proxy_url="", accounts=tuple(replace(line, exit="") for line in settings.accounts))
+    settings = on_loopback(settings)
     demo = Account(id="demo@simulated", email="demo@simulated", password=Secret("simulated"))
     async with Simulator(Scenario(pause_seconds=SIMULATED_PAUSE_SECONDS)) as simulator:
         yield Destination(settings, simulator.base_url, tuple(accounts_of(settings)) or (demo,))
+
+
+def on_loopback(settings: Settings) -> Settings:
+    """The settings for an upstream on this machine: no proxy is between."""
+    return replace(settings, proxy_url="", accounts=tuple(replace(line, exit="") for line in settings.accounts))

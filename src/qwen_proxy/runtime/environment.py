@@ -6,3 +6,11 @@ import os
 def environment() -> dict[str, str]:
     """A copy: nobody changes the process's own."""
     return dict(os.environ)  # noqa: TID251
+
+
+def processors() -> int:
+    """How many this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

@@ -102,7 +102,7 @@ class Endpoints:
                 answer = response = await self._answer(exchange, handler, protocol, access)
             finally:
                 self._active.discard(task)
-                self._log(exchange, response)
+                self._log(exchange, response, logging.DEBUG if access is Access.OPEN else logging.INFO)
             if not answer.prepared:
                 answer.headers["x-request-id"] = request_id
             if self.draining:
@@ -150,11 +150,13 @@ class Endpoints:
             return self._authenticator.require_admin(request.headers)
         return self._authenticator.identify(request.headers)
 
-    def _log(self, exchange: Exchange, response: web.StreamResponse | None) -> None:
-        if not log.isEnabledFor(logging.INFO):
+    def _log(self, exchange: Exchange, response: web.StreamResponse | None, level: int) -> None:
+        """One line a request; probes of open routes, which come every few seconds, only where all is wanted."""
+        if not log.isEnabledFor(level):
             return
         trace, usage = exchange.trace, exchange.trace.usage
-        log.info(
+        log.log(
+            level,
             "request",
             extra={
                 "method": exchange.http.method,
@@ -165,7 +167,7 @@ class Endpoints:
                 "model": trace.model,
                 "account": masked(trace.account_id) if trace.account_id else "",
                 "tries": trace.tries,
-                "failures": trace.failures,
+                "failures": ",".join(trace.failures),
                 "tokens": 0 if usage is None else usage.prompt_tokens + usage.completion_tokens,
             },
         )
