@@ -64,7 +64,7 @@ def app(host: WorkerHost) -> web.Application:
 
     made = web.Application()
     for handler in (pid, lease, stream, grow, drift, survey, crash):
-        made.router.add_get(f"/{handler.__name__}", handler)
+        made.router.add_post(f"/{handler.__name__}", handler)
     return made
 
 
@@ -76,9 +76,9 @@ async def serve(host: WorkerHost) -> None:
     host.ready()
     await host.retired.wait()
     await site.stop()
+    await asyncio.sleep(0.3)  # a connection that was accepted a moment ago has not sent its request yet
     assert runner.server is not None
     runner.server.pre_shutdown()
-    await asyncio.sleep(0)
     await runner.server.shutdown(host.drain_seconds)
     await runner.cleanup()
 

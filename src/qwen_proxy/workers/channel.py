@@ -41,8 +41,8 @@ class Channel(asyncio.Protocol, Generic[M]):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # It can write, but uvloop's is no instance of asyncio's classes.
+        self._transport = transport  # pyright: ignore[reportAttributeAccessIssue]
 
     def data_received(self, data: bytes) -> None:
         try:

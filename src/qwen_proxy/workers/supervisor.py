@@ -179,7 +179,8 @@ class Supervisor:
             return
         log.error("worker ended by itself", extra=facts)
         slot.current = None
-        slot.quick_ends = 1 if worker.age_seconds >= self._options.steady_seconds else slot.quick_ends + 1
+        is_steady = slot.was_ready and worker.age_seconds >= self._options.steady_seconds
+        slot.quick_ends = 1 if is_steady else slot.quick_ends + 1
         await self._fill(slot)
 
     async def _fill(self, slot: _Slot) -> None:
