@@ -199,6 +199,23 @@ async def test_a_second_challenge_ends_the_request_whatever_tries_are_left() -> 
     assert len(upstream.requests) == 2
 
 
+@pytest.mark.parametrize(
+    ("failure", "seconds"),
+    [
+        (errors.QuotaExhausted(6 * 3600), 6 * 3600),
+        (errors.QuotaExhausted(), 15 * 60),
+        (errors.UpstreamChallenged("html"), 60),
+        (errors.ReplyCut(), None),
+    ],
+)
+async def test_the_last_failure_says_when_to_come_again_where_that_is_known(
+    failure: errors.ProxyError, seconds: float | None
+) -> None:
+    with pytest.raises(errors.ProxyError) as told:
+        await ask(gateway(scripted([failure]), Desk("a"), retry_count=0), question())
+    assert told.value.retry_after_seconds == seconds
+
+
 async def test_without_an_account_the_pools_reason_is_told() -> None:
     with pytest.raises(errors.NoAccountUsable):
         await ask(gateway(scripted(GOOD), Desk(), retry_count=3), question())
