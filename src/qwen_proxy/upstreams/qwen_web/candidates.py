@@ -53,9 +53,8 @@ class Candidates:
 
     def hold(self, response_id: str, payload: bytes) -> None:
         self._add(response_id)
-        held = self._held.get(response_id)
-        if held is not None:
-            held.append(payload)
+        if response_id in self._held:
+            self._held[response_id].append(payload)
             self._held_bytes += len(payload)
 
     def switch(self) -> list[bytes] | None:

@@ -47,6 +47,7 @@ from qwen_proxy.upstreams.qwen_web.wire import (
     NULL,
     STATUSES,
     ChoiceBody,
+    CreatedBody,
     DeltaBody,
     FrameBody,
     decode_frame,
@@ -182,7 +183,7 @@ class ReplyCodec:
                 return
             frame = salvaged
         if frame.created is not None:
-            self._take_created(frame)
+            self._take_created(frame.created)
         if frame.response_id != self._candidates.chosen and not self._admits(frame, payload):
             return
         if frame.usage is not NOTHING and frame.usage != NULL:
@@ -219,9 +220,9 @@ class ReplyCodec:
             self._drift.seen("shape", "a frame with a value of another type")
         return salvage(value)
 
-    def _take_created(self, frame: FrameBody) -> None:
-        if frame.created is not None and frame.created.response_id is not None:
-            for payload in self._candidates.create(frame.created.response_id, frame.created.response_index):
+    def _take_created(self, created: CreatedBody) -> None:
+        if created.response_id is not None:
+            for payload in self._candidates.create(created.response_id, created.response_index):
                 self._take(payload)
 
     def _set_aside(self, response_id: str, payload: bytes) -> None:

@@ -80,7 +80,9 @@ def test_an_error_beside_choices_is_seen_and_a_null_one_is_not() -> None:
         decode(frame({"content": "Hi", "phase": "answer"}, error="Internal error!"))
 
 
-@pytest.mark.parametrize("payload", ["{oops", "\xff", "[" * 100_000, '{"choices": [{"delta": '])
+@pytest.mark.parametrize(
+    "payload", ["{oops", "\xff", "[" * 100_000, '["\xff",' + "[" * 100_000, '{"choices": [{"delta": ']
+)
 def test_a_payload_that_is_no_json(payload: str) -> None:
     with pytest.raises(UpstreamProtocolError):
         decode(b"data: " + payload.encode("latin-1") + b"\n\n", answer("x"))

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from qwen_proxy.upstreams.qwen_web.drift import MAX_NAMES, OVERFLOW, Drift
+from qwen_proxy.upstreams.qwen_web.drift import LOOK_EVERY, LOOKS_AT_FIRST, MAX_NAMES, MAX_SHAPES, OVERFLOW, Drift
 
 
 def test_a_name_is_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -35,3 +35,16 @@ def test_names_are_bounded() -> None:
         ("code", OVERFLOW, 50),
         ("phase", OVERFLOW, 1),
     ]
+
+
+def test_a_shape_is_looked_at_first_and_then_now_and_then() -> None:
+    drift = Drift(lambda: 0.0)
+    looks = [turn for turn in range(1, 3 * LOOK_EVERY + 1) if drift.is_worth_a_look("shape")]
+    assert looks == [*range(1, LOOKS_AT_FIRST + 1), LOOK_EVERY, 2 * LOOK_EVERY, 3 * LOOK_EVERY]
+
+
+def test_shapes_beyond_the_bound_are_always_new() -> None:
+    drift = Drift(lambda: 0.0)
+    for number in range(MAX_SHAPES):
+        drift.is_worth_a_look(number)
+    assert all(drift.is_worth_a_look("late") for _ in range(3 * LOOKS_AT_FIRST))
