@@ -10,8 +10,9 @@ from typing import Self
 from msgspec import Struct
 
 from qwen_proxy.accounts.model import Credential
-from qwen_proxy.ground.errors import ProxyError
+from qwen_proxy.ground.errors import ProxyError, UpstreamChallenged
 from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.upstreams.qwen_web.errors import classify_body
 from qwen_proxy.upstreams.qwen_web.site import Site
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class ChatCleanup:
         self._slots = asyncio.Semaphore(self._options.max_at_once)
         self._tasks = Tasks()
         self._is_closing = False
+        self._rest_until = 0.0
         self._deleted = self._failed = self._dropped = 0
 
     @property
@@ -81,7 +83,10 @@ class ChatCleanup:
                 await self._wake.wait()
                 self._wake.clear()
                 continue
-            seconds = self._queue[0].due_at - self._site.clock.monotonic()
+            now = self._site.clock.monotonic()
+            if self._is_closing and now < self._rest_until:
+                break
+            seconds = max(self._queue[0].due_at, self._rest_until) - now
             if seconds > 0 and not self._is_closing:
                 await self._sleep_or_close(seconds)
                 continue
@@ -107,7 +112,11 @@ class ChatCleanup:
                 credential=chat.credential,
                 timeout_seconds=self._options.timeout_seconds,
             )
-            is_gone = self._site.status(response) in (200, 204, 404)
+            status = self._site.status(response)
+            failure = classify_body(status, response.body, "", self._site.drift)
+            if isinstance(failure, UpstreamChallenged):
+                self._rest_until = self._site.clock.monotonic() + self._options.rest_seconds
+            is_gone = status == 404 or failure is None
         except ProxyError as error:
             log.debug("chat not deleted", extra={"reason": str(error)})
             is_gone = False
