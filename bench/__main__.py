@@ -49,10 +49,12 @@ class Bench:
         self._longer = 4 if options.profile else 1  # samples are few where little is computed
         self._rounds: int = options.rounds or (1 if options.quick else 4)
         cores = sorted(os.sched_getaffinity(0))
-        proxy_core, load_core = (cores[0], cores[-1]) if len(cores) > 1 else (None, None)
+        self._core = cores[0]
+        if len(cores) == 1:
+            print("one core for all: lateness and the time to the first event say little", file=sys.stderr)
         self._stacks = home / "stacks" if options.profile else None
         self._programs = proxies.Programs(
-            CHECKOUT, home, proxy_core, load_core, product=shlex.split(options.command), profile=self._stacks
+            CHECKOUT, home, cores[0], cores[-1], product=shlex.split(options.command), profile=self._stacks
         )
         left_out = {NGINX} if options.profile or not proxies.nginx() else set[str]()
         self.columns = tuple(name for name in options.proxies.split(",") if name not in left_out)
@@ -110,8 +112,8 @@ class Bench:
             "shorts": ({"connections": 8, "warm": 20, "each": (100 if self._quick else 250) * self._longer}, {}),
         }[scenario]
         return Task(
-            scenario="bursts" if scenario == "packed" else scenario, port=port, pid=pid, upstream_port=upstream_port,
-            key=proxies.KEY, counts=counts, seconds=seconds,
+            scenario="bursts" if scenario == "packed" else scenario, port=port, pid=pid, core=self._core,
+            upstream_port=upstream_port, key=proxies.KEY, counts=counts, seconds=seconds,
         )  # fmt: skip
 
     def _measure(self, scenario: str, name: str, task: Task) -> None:
@@ -119,8 +121,8 @@ class Bench:
         self.raw.append({"scenario": scenario, "proxy": name, "counts": task.counts} | result)
         if failures := result["failures"]:
             print(f"  {len(failures)} failures, the first: {failures[0]}", file=sys.stderr)
-        if (kept := result["waited"] / result["seconds"]) > 0.05:
-            print(f"  kept from its core {kept:.0%} of the time: the machine is not quiet", file=sys.stderr)
+        if (others := result["others"] / result["seconds"]) > 0.05:
+            print(f"  others had its core for {others:.0%} of the time: the machine is not quiet", file=sys.stderr)
         if not result["events"] or result.get("proxied_ms") == {}:
             raise SystemExit(f"{name} brought no event, there is nothing to measure")
 
@@ -187,6 +189,7 @@ def main() -> int:
         facts = machine()
         bench.run()
     lines = [report.line(quantity, bench.measured[quantity], PRODUCT) for quantity in QUANTITIES]
+    lines = [line for line in lines if line.medians]
     print(report.table(lines, bench.columns))
     print(f"\n{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, Python {facts['python']}")
     path = results / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import uvloop
 
-from bench.processes import memory_kb, usage
+from bench.processes import core_seconds, cpu_seconds, memory_kb
 from bench.report import summary
 from bench.upstream import now_micros
 
@@ -30,6 +30,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     scenario: str
     port: int
     pid: int
+    core: int
     upstream_port: int
     key: str
     counts: dict[str, int]
@@ -173,19 +174,20 @@ class Load:
         return counts
 
     async def window(self, work: Callable[[], Awaitable[object]]) -> dict[str, float]:
-        """What `work` took, in seconds: `cpu`, `waited` (for a core) and by the clock; and the events it brought.
+        """What `work` took, in seconds: `cpu`, `others` (on the proxy's core) and by the clock; and its events.
 
         The lateness of events is recorded meanwhile.
         """
-        recorder = self.recorder
+        task, recorder = self.task, self.recorder
         recorder.recording = True
-        started, before, events = now_micros(), usage(self.task.pid), recorder.events
+        started, events = now_micros(), recorder.events
+        cpu, core = cpu_seconds(task.pid), core_seconds(task.core)
         await work()
-        after = usage(self.task.pid)
+        cpu, core = cpu_seconds(task.pid) - cpu, core_seconds(task.core) - core
         recorder.recording = False
         return {
-            "cpu": after.cpu - before.cpu,
-            "waited": after.waited - before.waited,
+            "cpu": cpu,
+            "others": max(0.0, core - cpu),
             "events": recorder.events - events,
             "seconds": (now_micros() - started) / 1e6,
         }

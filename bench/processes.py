@@ -1,7 +1,6 @@
 """What /proc tells of a process and its children: CPU time and memory."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
@@ -11,26 +10,23 @@ def tree(root: int) -> list[int]:
     return [root, *(child.pid for child in psutil.Process(root).children(recursive=True))]
 
 
-class Usage(NamedTuple):
-    """Seconds since the start of each thread: on a core, and ready to run but kept from it by someone else."""
-
-    cpu: float
-    waited: float
-
-
-def usage(root: int) -> Usage:
-    """User and system time of the tree so far, and how long it waited for a core.
+def cpu_seconds(root: int) -> float:
+    """User and system time of the tree so far.
 
     From the scheduler's own account of each living thread (nanoseconds), not from `utime` and `stime`, which tick
     every 10 ms. A thread that ended takes its time with it; none of the measured programs ends threads under load.
     """
-    cpu = waited = 0
+    nanoseconds = 0
     for pid in tree(root):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            on_core, in_queue, _ = (task / "schedstat").read_text().split()
-            cpu += int(on_core)
-            waited += int(in_queue)
-    return Usage(cpu / 1e9, waited / 1e9)
+            nanoseconds += int((task / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e9
+
+
+def core_seconds(core: int) -> float:
+    """How long a core has been busy, with whatever; what a hypervisor took from it included."""
+    times = psutil.cpu_times(percpu=True)[core]
+    return sum(times[:9]) - times.idle - times.iowait - times.guest  # `user` has the guests' in it
 
 
 def memory_kb(root: int) -> dict[str, int]:

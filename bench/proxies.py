@@ -55,7 +55,7 @@ def is_answering(port: int, path: str) -> bool:
 
 @contextmanager
 def running(
-    command: Sequence[str], *, core: int | None, ready: tuple[int, str], home: Path, environment: Mapping[str, str]
+    command: Sequence[str], *, core: int, ready: tuple[int, str], home: Path, environment: Mapping[str, str]
 ) -> Iterator[int]:
     """Start a program on a core, wait until `ready` (port, path) answers, hand out its pid, end it politely.
 
@@ -65,7 +65,7 @@ def running(
     own = os.sched_getaffinity(0)
     with log.open("wb") as output:
         # A child inherits the affinity of its parent, and hands it on to its own children.
-        os.sched_setaffinity(0, {core} if core is not None else own)
+        os.sched_setaffinity(0, {core})
         try:
             process = subprocess.Popen(
                 command,
@@ -100,8 +100,8 @@ class Programs:
         self,
         checkout: Path,
         home: Path,
-        proxy_core: int | None,
-        load_core: int | None,
+        proxy_core: int,
+        load_core: int,
         *,
         product: Sequence[str],
         profile: Path | None = None,
@@ -143,7 +143,7 @@ class Programs:
     def load(self, task: str) -> str:
         """Run one measurement on the load's core; its result as JSON."""
         own = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {self._load_core} if self._load_core is not None else own)
+        os.sched_setaffinity(0, {self._load_core})
         try:
             return subprocess.run(
                 [sys.executable, "-m", "bench.load", task],
