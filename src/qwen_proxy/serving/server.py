@@ -1,5 +1,6 @@
 """The HTTP server on a listening socket that someone else bound, and how it leaves without cutting anyone off."""
 
+import asyncio
 import logging
 import socket
 from types import TracebackType
@@ -15,6 +16,7 @@ KEEPALIVE_IDLE_SECONDS = 30
 KEEPALIVE_INTERVAL_SECONDS = 10
 KEEPALIVE_PROBES = 3
 IDLE_CONNECTION_SECONDS = 75.0
+LATE_REQUEST_SECONDS = 0.5  # a connection accepted a moment before a drain has not sent its request yet
 
 
 def keep_alive(listener: socket.socket) -> None:
@@ -68,9 +70,11 @@ class HttpServer:
         for site in self._runner.sites:
             await site.stop()
         self._endpoints.draining = True
+        late_seconds = min(LATE_REQUEST_SECONDS, timeout_seconds)
+        await asyncio.sleep(late_seconds)
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()
-        await self._endpoints.drain(timeout_seconds)
+        await self._endpoints.drain(timeout_seconds - late_seconds)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
