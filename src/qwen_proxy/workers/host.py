@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
@@ -17,6 +18,8 @@ from qwen_proxy.workers.messages import (
     supervisor_decoder,
 )
 from qwen_proxy.workers.remote import RemoteLeasing
+
+ORDER_SECONDS: Final = 0.5  # for the supervisor's order to arrive, when a signal went to it too
 
 
 class WorkerHost:
@@ -47,6 +50,11 @@ class WorkerHost:
         """All that was counted since this process began."""
         self._send(DriftSeen(tuple(counts)))
 
+    def retire_unless_told(self) -> None:
+        """A signal asks for it. One that goes to a whole group of processes is followed by the supervisor's order."""
+        if not self.retired.is_set():
+            self.retire(self.drain_seconds)
+
     def retire(self, drain_seconds: float) -> None:
         self.drain_seconds = drain_seconds
         self.retired.set()
@@ -72,7 +80,7 @@ async def run_worker(
         host = WorkerHost(slot, listener, clock, lambda message: channel.send(message), drain_seconds)
         channel = Channel(supervisor_decoder(), host.leasing.received)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, host.retire, drain_seconds)
+        loop.add_signal_handler(signal.SIGTERM, loop.call_later, ORDER_SECONDS, host.retire_unless_told)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # a Ctrl-C is the supervisor's to hear
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         await channel.open(socket.socket(fileno=channel_fd))
