@@ -161,13 +161,20 @@ async def test_an_error_in_one_segment_with_content_comes_after_the_content() ->
         assert (got.finish, got.done) == (None, False)
 
 
-async def test_a_reply_that_is_not_streamed_fails_whole_after_content() -> None:
-    steps: list[Step] = [frames.created(), *CONTENT_DELTAS, frames.error_string()]
-    async with running(Scenario(replies=[stream(*steps)]), CHAT_RETRY_COUNT="3") as gateway:
+async def test_a_reply_that_is_not_streamed_is_tried_again_behind_content_since_none_was_sent() -> None:
+    broken = stream(frames.created(), *CONTENT_DELTAS, frames.error_string())
+    async with running(Scenario(replies=[broken]), CHAT_RETRY_COUNT="3") as gateway:
+        reply = await whole(gateway, "good")
+        assert (reply.status, reply.text.count("One two")) == (200, 0)
+        assert len(gateway.simulator.seen("completions")) == 2
+
+
+async def test_a_reply_that_is_not_streamed_fails_whole_when_no_try_is_left() -> None:
+    broken = stream(frames.created(), *CONTENT_DELTAS, frames.error_string())
+    async with running(Scenario(replies=[broken, broken]), CHAT_RETRY_COUNT="1") as gateway:
         reply = await whole(gateway)
-        assert reply.status == 502
-        assert reply.text == ""
-        assert len(gateway.simulator.seen("completions")) == 1
+        assert (reply.status, reply.text) == (502, "")
+        assert len(gateway.simulator.seen("completions")) == 2
 
 
 EMPTY: dict[str, list[Step]] = {

@@ -67,7 +67,7 @@ class ChatRoutes:
 
     async def _folded(self, request: ChatRequest, resolved: Resolved, trace: Trace) -> ChatResult:
         folder = Folder()
-        async with self._gateway.open(request, resolved, trace) as batches:
+        async with self._gateway.open(request, resolved, trace, in_one=True) as batches:
             async for batch in batches:
                 folder.feed(batch)
         return folder.result()

@@ -75,16 +75,19 @@ class ChatGateway:
         return count_messages(self._tokens, request.messages)
 
     def open(
-        self, request: ChatRequest, resolved: Resolved, trace: Trace
+        self, request: ChatRequest, resolved: Resolved, trace: Trace, *, in_one: bool = False
     ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
         """Hand out the reply's batches; the first one that comes out carries content, or is the whole reply.
 
-        Until then attempts may be repeated; afterwards a failure is raised where it happened. Every reply has its
-        Usage. Leaving the block closes the upstream's response and returns the lease. Raises ProxyError.
+        Until then attempts may be repeated; afterwards a failure is raised where it happened. `in_one` is for who does
+        not stream: one batch, so that a try that fails behind its content is repeated too. Every reply has its Usage.
+        Leaving the block closes the upstream's response and returns the lease. Raises ProxyError.
         """
-        return aclosing(self._attempts(request, resolved, trace))
+        return aclosing(self._attempts(request, resolved, trace, in_one))
 
-    async def _attempts(self, request: ChatRequest, resolved: Resolved, trace: Trace) -> AsyncGenerator[Batch]:
+    async def _attempts(
+        self, request: ChatRequest, resolved: Resolved, trace: Trace, in_one: bool
+    ) -> AsyncGenerator[Batch]:
         options = self._options
         deadline = self._clock.monotonic() + options.deadline_seconds
         plan = _Plan()
@@ -105,7 +108,8 @@ class ChatGateway:
                     trace.account_id = credential.account_id
                     outcome = Outcome(kind=OutcomeKind.CANCELLED)
                     try:
-                        async with aclosing(self._attempt(request, resolved, credential, deadline, trace)) as batches:
+                        attempt = self._attempt(request, resolved, credential, deadline, trace)
+                        async with aclosing(_joined(attempt) if in_one else attempt) as batches:
                             async for batch in batches:
                                 content_sent = True
                                 if isinstance(batch[-1], Finish):
@@ -179,6 +183,14 @@ class ChatGateway:
         if len(text) > COUNT_IN_THREAD_CHARS:
             return await asyncio.to_thread(self._tokens.count, text)
         return self._tokens.count(text)
+
+
+async def _joined(attempt: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
+    reply: Batch = []
+    async with aclosing(attempt):
+        async for batch in attempt:
+            reply += batch
+    yield reply
 
 
 class _Plan:

@@ -151,6 +151,18 @@ async def test_content_that_was_sent_is_never_followed_by_another_try() -> None:
     assert (len(upstream.requests), desk.held, upstream.open_now) == (1, 0, 0)
 
 
+async def test_a_reply_in_one_may_fail_behind_its_content_and_be_tried_again() -> None:
+    broken: Script = [[START], [TextDelta("Hel")], errors.ReplyCut()]
+    upstream, desk, trace = scripted(broken, GOOD), Desk("a", "b"), Trace("r")
+    served = gateway(upstream, desk)
+    request, resolved = await served.resolve(question())
+    async with served.open(request, resolved, trace, in_one=True) as batches:
+        (reply,) = [batch async for batch in batches]
+    assert reply == [START, TextDelta("Hel"), TextDelta("lo"), USAGE, STOP]
+    assert (upstream.accounts, trace.failures) == (["a", "b"], ["ReplyCut"])
+    assert [kind for _, kind in desk.outcomes] == [OutcomeKind.UPSTREAM_FAILED, OutcomeKind.SUCCEEDED]
+
+
 async def test_all_reasons_share_one_budget_of_tries() -> None:
     upstream = scripted(
         [errors.ReplyEmpty("nothing")], [errors.QuotaExhausted(60)], [errors.UpstreamOverloaded()], GOOD
