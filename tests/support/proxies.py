@@ -2,22 +2,33 @@
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Enter it; `port` is then valid. `asked` holds `host:port` of each connection made for somebody.
+    """Enter it; `port` is then valid. `asked` holds `host:port` of each connection made for somebody, `ports` the local
+    ports of those connections: by them the other end can tell what came through here.
 
     `credentials` ("user:password"): ask for them. `refuse`: an HTTP status or a SOCKS reply to give to everybody.
+    `names`: hosts that only this proxy knows, and when it is known, their port on loopback.
     """
 
-    def __init__(self, *, credentials: str | None = None, refuse: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        credentials: str | None = None,
+        refuse: int | None = None,
+        names: Mapping[str, asyncio.Future[int]] | None = None,
+    ) -> None:
         self.asked: list[str] = []
+        self.ports: set[int] = set()
         self.port = 0
         self._credentials = credentials
         self._refuse = refuse
+        self._names = names or {}
         self._server: asyncio.Server | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -72,7 +83,10 @@ class Proxy:
     ) -> None:
         """Connect, tell the client `ready`, send `first` on, and copy both ways until one side ends."""
         self.asked.append(f"{host}:{port}")
+        if host in self._names:
+            host, port = "127.0.0.1", await self._names[host]
         there_reader, there_writer = await asyncio.open_connection(host, port)
+        self.ports.add(int(there_writer.get_extra_info("sockname")[1]))
         writer.write(ready)
         there_writer.write(first)
         try:
