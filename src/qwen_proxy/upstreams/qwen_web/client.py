@@ -158,14 +158,13 @@ class QwenWeb:
                 chunk = await stream.read()
         except ReplyCut:  # what came may still tell why, or hold a whole answer of another candidate
             pass
-        batch = codec.finish()
-        if batch:
-            yield batch
+        yield codec.finish()
         if codec.failure is not None:
             raise codec.failure
 
     async def _first_chunk(self, stream: Stream, model_id: str) -> bytes:
         """Look before anything is believed (§4.7): raises what a body that is no stream of events tells."""
+        self._site.look_at(stream.headers, "headers of a completion")
         status = self._site.status(stream)
         first = await stream.read()
         if is_event_stream(status, stream.headers.get("Content-Type", ""), first):

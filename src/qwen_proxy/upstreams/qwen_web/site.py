@@ -65,7 +65,7 @@ class Site:
         response = await self._transport.request(
             exit, method, self.options.url(path), headers=headers, body=body, timeout_seconds=timeout_seconds
         )
-        self._look_at(response.headers)
+        self.look_at(response.headers, "headers of a call")
         return response
 
     def complete(
@@ -81,10 +81,12 @@ class Site:
         """The effective one (§0.4)."""
         return effective_status(answer.status, answer.headers.get(ACTUAL_STATUS))
 
-    def _look_at(self, headers: Headers) -> None:
-        for name in headers.keys() - ORDINARY_HEADERS:
-            if name.lower() not in ORDINARY_HEADERS:
-                self.drift.seen("header", name.lower())
+    def look_at(self, headers: Headers, kind: str) -> None:
+        """Notice unknown headers and the site's clock, now and then."""
+        if not self.drift.is_worth_a_look(kind):
+            return
+        for name in {name.lower() for name in headers} - ORDINARY_HEADERS:
+            self.drift.seen("header", name)
         try:
             there = parsedate_to_datetime(headers.get("Date", "")).timestamp()
         except ValueError:

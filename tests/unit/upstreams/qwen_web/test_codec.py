@@ -132,6 +132,11 @@ def test_a_video_is_media() -> None:
     ]  # fmt: skip
 
 
+def test_lines_that_are_no_event_and_tell_nothing_end_as_a_cut() -> None:
+    with pytest.raises(ReplyCut):
+        decode(answer("x"), b"hello")
+
+
 # --- candidates
 
 
@@ -140,6 +145,11 @@ def test_frames_before_the_announcement_of_index_0_are_not_lost() -> None:
         created("b", "1"), answer("early"), answer("other", "b"), created("a"), answer(" late"), frame(dict(END))
     )
     assert events == [ReplyStart("a"), TextDelta("early late"), Finish(FinishReason.STOP)]
+
+
+def test_without_index_0_another_is_the_reply() -> None:
+    events = decode(created("b", "1"), answer("x", "b"), frame(dict(END), "b"))
+    assert events == [ReplyStart("b"), TextDelta("x"), Finish(FinishReason.STOP)]
 
 
 def test_a_candidate_that_was_given_up_is_not_heard_again() -> None:
@@ -160,7 +170,7 @@ def test_what_is_held_of_others_is_bounded_while_the_reply_thinks() -> None:
 def test_no_more_than_eight_others_are_kept() -> None:
     others = b"".join(created(f"b{number}", str(number)) + answer("x", f"b{number}") for number in range(1, 20))
     with pytest.raises(ReplyCut):
-        decode(created("a"), others)
+        decode(created("a"), others, answer("x", "b19"))
 
 
 def test_the_other_candidate_may_break_off_too() -> None:
