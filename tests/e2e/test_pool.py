@@ -306,6 +306,16 @@ async def test_an_upstream_that_fails_often_makes_no_account_unusable() -> None:
         assert (await whole(gateway)).status == 200
 
 
+async def test_an_account_that_fails_often_is_taken_last() -> None:
+    fault = Fault(unavailable(503), account=A)
+    async with running(Scenario(faults=[fault]), accounts=lines(A, B)) as gateway:
+        await signed_in(gateway)
+        for _ in range(12):
+            assert (await whole(gateway)).status == 200
+        assert served_by(gateway).count(A) == 5
+        assert report(gateway, A).state == "ready"
+
+
 # --- deletion of chats
 
 

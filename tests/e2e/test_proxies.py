@@ -150,6 +150,23 @@ async def test_a_proxy_that_dies_between_two_requests_is_not_gone_around() -> No
                 pass  # its port is free again: nobody else took it
 
 
+async def test_a_request_that_meets_a_dead_proxy_is_answered_through_another_exit() -> None:
+    async with HttpProxy() as first, Socks5Proxy() as second:
+        accounts = (
+            f"a@example.com:pw|http://127.0.0.1:{first.port}",
+            f"b@example.com:pw|socks5://127.0.0.1:{second.port}",
+        )
+        async with running(accounts=accounts) as gateway:
+            await until(lambda: all(each.has_token for each in gateway.pool.snapshot()))
+            assert (await whole(gateway)).status == 200
+            assert (await whole(gateway)).status == 200
+            await first.__aexit__(None, None, None)
+            for _ in range(3):
+                assert (await whole(gateway)).status == 200
+            tried = [seen.account for seen in gateway.simulator.seen("completions")[2:]]
+            assert tried == ["b@example.com"] * 3
+
+
 async def test_accounts_on_another_exit_go_on_while_one_proxy_is_dead() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]

@@ -232,6 +232,43 @@ async def test_a_token_is_renewed_before_its_end_without_any_request_failing() -
         assert len({seen.bearer for seen in new_chats}) >= 3
 
 
+async def test_a_token_whose_renewal_is_refused_serves_to_its_end() -> None:
+    scenario = site()
+    scenario.token_lifetime_seconds = 3
+    async with running(scenario, accounts=ONE, REFRESH_BEFORE_HOURS="24") as gateway:
+        assert (await whole(gateway)).status == 200
+        scenario.accounts[ANNA].password = "changed"
+        await until(lambda: sign_ins(gateway) == 2)
+        await until(lambda: report(gateway).sign_in_reason == "wrong_password")
+        assert report(gateway).state == "ready"
+        assert (await whole(gateway)).status == 200
+        scenario.clock_offset_seconds = 3  # now it has ended
+        reply = await whole(gateway)
+        assert reply.error is not None
+        assert (reply.status, reply.error.code) == (503, "no_account")
+        assert "wrong_password" in reply.error.message
+        assert sign_ins(gateway) == 2
+
+
+async def test_waiting_for_a_sign_in_ends_at_its_deadline_with_a_sentence() -> None:
+    async with running(Scenario(latency={"signin_v1": 1.0}), accounts=ONE, QUEUE_SECONDS="0.2") as gateway:
+        reply = await whole(gateway)
+        assert reply.error is not None
+        assert (reply.status, reply.error.code) == (503, "no_account")
+        assert "1 waiting for sign-in" in reply.error.message
+
+
+async def test_sign_ins_go_on_by_themselves_after_a_challenge() -> None:
+    """The breaker of sign-ins with a real, shortened setting."""
+    scenario = Scenario(faults=[challenge("html", endpoint="signin_v1", times=2)])
+    async with running(scenario, accounts=TWO, CHALLENGE_REST_SECONDS="0.2") as gateway:
+        await signed_in(gateway, ANNA, BEN)
+        first, second, third, _ = (seen.at for seen in gateway.simulator.seen("signin_v1"))
+        assert second - first >= 0.19
+        assert third - second >= 0.39
+        assert (await whole(gateway)).status == 200
+
+
 async def test_sign_ins_on_one_exit_are_spaced_and_the_first_serves_meanwhile() -> None:
     accounts = tuple(f"{name}@example.com:pw" for name in "abcd")
     async with running(accounts=accounts, SIGNIN_SPACING_SECONDS="0.4") as gateway:

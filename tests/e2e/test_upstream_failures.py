@@ -151,6 +151,45 @@ async def test_an_error_after_content_is_told_in_the_stream(name: str) -> None:
         assert gateway.leases() == 0
 
 
+@pytest.mark.parametrize("name", [name for name in INSIDE if INSIDE[name][1] not in (REFUSED, CONTENT)])
+async def test_an_error_as_the_first_event_is_tried_elsewhere_unseen(name: str) -> None:
+    reply = stream(frames.created(), frames.keep_alive(), INSIDE[name][0])
+    async with running(Scenario(replies=[reply]), accounts=("a@x.io:p", "b@x.io:p")) as gateway:
+        await until(lambda: all(each.has_token for each in gateway.pool.snapshot()))
+        got = await streamed(gateway)
+        assert (got.status, got.error, got.finish, got.done) == (200, None, "stop", True)
+        tried = [seen.account for seen in gateway.simulator.seen("completions")]
+        assert len(tried) == len(set(tried)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("quota envelope", "out_of_quota"),
+        ("bare captcha", "challenged"),
+        ("unauthorized envelope", "signing_in"),
+        ("error object", "ready"),
+    ],
+)
+async def test_what_an_error_after_content_says_of_the_account_is_learned(name: str, state: str) -> None:
+    async with running(SIGNIN_SPACING_SECONDS="30") as gateway:
+        assert (await whole(gateway)).status == 200
+        gateway.scenario.replies = [stream(frames.created(), *CONTENT_DELTAS, INSIDE[name][0])]
+        assert (await streamed(gateway)).error is not None
+        (account,) = gateway.pool.snapshot()
+        assert account.failed == 1
+        assert account.state == state
+
+
+@pytest.mark.parametrize("name", ["model not found", "validation", "invalid_input", "content inspection"])
+async def test_what_the_client_did_wrong_is_held_against_nobody(name: str) -> None:
+    make, told = BEFORE_THE_STREAM[name]
+    async with running(always(make()), CHAT_RETRY_COUNT="5") as gateway:
+        await assert_told(gateway, told)
+        (account,) = gateway.pool.snapshot()
+        assert (account.state, account.failed, account.last_error) == ("ready", 0, "")
+
+
 async def test_an_error_in_one_segment_with_content_comes_after_the_content() -> None:
     reply = stream(frames.created(), *CONTENT_DELTAS, frames.error_string())
     reply.chunking = "one"
@@ -343,6 +382,21 @@ async def test_the_last_try_of_the_budget_may_succeed() -> None:
         assert reply.status == 200
         assert reply.done
         assert len(gateway.simulator.seen("completions")) == 2 + 4
+
+
+async def test_tries_after_a_failing_upstream_are_spaced_and_the_spaces_double() -> None:
+    async with running(always(unavailable(503)), CHAT_RETRY_COUNT="2", CHAT_RETRY_BACKOFF_MS="200") as gateway:
+        assert (await whole(gateway)).status == 502
+        first, second, third = (seen.at for seen in gateway.simulator.seen("completions"))
+        assert second - first >= 0.19
+        assert third - second >= 0.39
+
+
+@pytest.mark.parametrize("reply", [rate_limited(1), captcha_json(), unauthorized()])
+async def test_what_is_the_accounts_fault_is_tried_elsewhere_at_once(reply: Reply) -> None:
+    scenario = Scenario(faults=[Fault(reply, times=1)])
+    async with running(scenario, accounts=("a@x.io:p", "b@x.io:p"), CHAT_RETRY_BACKOFF_MS="60000") as gateway:
+        assert (await whole(gateway)).status == 200
 
 
 async def test_a_failed_new_chat_costs_a_try_too() -> None:
