@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from qwen_proxy.ground.redact import masked_email, redacted
 from qwen_proxy.ground.secret import Secret
 
 DIRECT: Final = ""  # the exit of an account without a proxy
@@ -28,6 +29,9 @@ class Account(Struct, frozen=True, kw_only=True):
     cookies: Secret | None = None  # as the owner copied them from a browser; sent unchanged but for `token=`
     enabled: bool = True
 
+    def __repr__(self) -> str:
+        return f"Account({masked_email(self.id)!r}, exit={redacted(self.exit)!r}, enabled={self.enabled})"
+
 
 class Credential(Struct, frozen=True, kw_only=True):
     """What proves an account now. `expires_at` is the token's own claim (§1.4), None when it makes none."""
@@ -37,6 +41,11 @@ class Credential(Struct, frozen=True, kw_only=True):
     exit: str = DIRECT
     cookies: Secret | None = None
     expires_at: float | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Credential({masked_email(self.account_id)!r}, exit={redacted(self.exit)!r}, expires_at={self.expires_at})"
+        )
 
 
 class OutcomeKind(StrEnum):

@@ -36,11 +36,17 @@ class WireLog(logging.LoggerAdapter[logging.Logger]):
     """aiohttp's own log. What it says of bytes that are no HTTP quotes them, and a key may be among them: of those
     only the kind of fault is told."""
 
-    def exception(self, msg: object, *args: object, exc_info: object = True, **_: object) -> None:
-        if isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | ConnectionError):
-            self.logger.info("no valid HTTP", extra={"reason": type(exc_info).__name__})
+    def exception(self, msg: object, *args: object, exc_info: object = None, **_: object) -> None:
+        self._tell(logging.ERROR, msg, args, exc_info)
+
+    def debug(self, msg: object, *args: object, exc_info: object = None, **_: object) -> None:
+        self._tell(logging.DEBUG, msg, args, exc_info)
+
+    def _tell(self, level: int, msg: object, args: tuple[object, ...], error: object) -> None:
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError):
+            self.logger.log(min(level, logging.INFO), "no valid HTTP", extra={"reason": type(error).__name__})
         else:
-            self.logger.error(msg, *args, exc_info=exc_info if isinstance(exc_info, BaseException) else None)
+            self.logger.log(level, msg, *args, exc_info=error if isinstance(error, BaseException) else None)
 
 
 class HttpServer:
