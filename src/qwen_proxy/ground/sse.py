@@ -42,11 +42,21 @@ class SseDecoder:
         if self._skip_lf and chunk:
             self._skip_lf = False
             chunk = chunk.removeprefix(b"\n")
+        if self._line or self._lines or self._size_bytes or b"\r" in chunk or len(chunk) > self._max_event_bytes:
+            return self._in_pieces(chunk)
+        if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
+            payloads = chunk[6:-2].split(b"\n\ndata: ")
+            if chunk.count(b"\n") == 2 * len(payloads):  # nothing but whole frames of one line each
+                return payloads
+        return self._in_pieces(chunk)
+
+    def _in_pieces(self, chunk: bytes) -> list[bytes]:
+        """The open event first, then whole frames, then the beginning of the next."""
         payloads: list[bytes] = []
         if b"\r" in chunk or len(chunk) > self._max_event_bytes:
             self._slowly(chunk, payloads)
             return payloads
-        if self._line or self._lines:
+        if self._line or self._lines or self._size_bytes:
             end = chunk.find(b"\n\n") + 2
             if end == 1:
                 self._slowly(chunk, payloads)

@@ -59,6 +59,13 @@ def test_stray_bytes_are_bounded() -> None:
     assert len(decoder.stray) <= MAX_STRAY_BYTES + 2
 
 
+def test_comments_do_not_add_up_to_an_event() -> None:
+    decoder = SseDecoder(max_event_bytes=50)
+    for _ in range(20):
+        assert decoder.feed(b": a comment\n") == []
+        assert decoder.feed(b"data: a\n\n") == [b"a"]
+
+
 @pytest.mark.parametrize(
     "chunks",
     [

@@ -146,6 +146,7 @@ class QwenWeb:
 
     async def _batches(self, stream: Stream, codec: ReplyCodec, model_id: str) -> AsyncGenerator[Batch]:
         chunk = await self._first_chunk(stream, model_id)
+        is_clean = True
         try:
             while chunk:
                 batch = codec.feed(chunk)
@@ -157,8 +158,8 @@ class QwenWeb:
                     return
                 chunk = await stream.read()
         except ReplyCut:  # what came may still tell why, or hold a whole answer of another candidate
-            pass
-        yield codec.finish()
+            is_clean = False
+        yield codec.finish(is_clean=is_clean)
         if codec.failure is not None:
             raise codec.failure
 

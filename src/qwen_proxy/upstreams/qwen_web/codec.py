@@ -51,6 +51,7 @@ from qwen_proxy.upstreams.qwen_web.wire import (
     DeltaBody,
     FrameBody,
     decode_frame,
+    decode_token,
     items,
     loads,
     members,
@@ -132,7 +133,9 @@ class ReplyCodec:
     def feed(self, chunk: bytes) -> Batch:
         return self._deliver(self._take_chunk, chunk)
 
-    def finish(self) -> Batch:
+    def finish(self, *, is_clean: bool = True) -> Batch:
+        """The body is over; `is_clean` is False when the connection broke."""
+        self._ended_cleanly = is_clean
         return self._deliver(self._take_end, b"")
 
     def _deliver(self, take: Callable[[bytes], None], chunk: bytes) -> Batch:
@@ -168,12 +171,16 @@ class ReplyCodec:
         while self._switch():
             if self.finished:
                 return
+        if self._ended_cleanly and self._has_answered:
+            self._drift.seen("ending", "an answer without an end mark")
         raise ReplyCut
 
     # --- frames
 
     def _take(self, payload: bytes) -> None:
         if self.finished:
+            return
+        if self._is_answering and self._takes_token(payload):
             return
         try:
             frame = decode_frame(payload)
@@ -193,6 +200,18 @@ class ReplyCodec:
         if frame.choices:
             self._frames += 1
             self._take_choice(frame.choices[0], payload)
+
+    def _takes_token(self, payload: bytes) -> bool:
+        """The frame that comes once a token in the middle of an answer: text and counts, and nothing else at all."""
+        try:
+            frame = decode_token(payload)
+        except ValueError:
+            return False
+        if frame.response_id != self._candidates.chosen:
+            return False
+        self._pieces.append(frame.choices[0].delta.content)
+        self._usage = frame.usage
+        return True
 
     def _admits(self, frame: FrameBody, payload: bytes) -> bool:
         """Whether the frame is the reply's; else it is held. An error of an unannounced id concerns the request."""
@@ -263,21 +282,6 @@ class ReplyCodec:
 
     def _take_choice(self, choice: ChoiceBody, payload: bytes) -> None:
         delta = choice.delta
-        if (  # the frame that comes once a token: there is nothing in it but text
-            delta is not None
-            and delta.phase == "answer"
-            and delta.status == "typing"
-            and delta.content
-            and delta.extra is NOTHING
-            and delta.role == "assistant"
-            and self._is_answering
-            and self._frames % INSPECT_EVERY
-            and not choice.finish_reason
-            and not delta.reasoning_content
-            and delta.function_call is NOTHING
-        ):
-            self._pieces.append(delta.content)
-            return
         if delta is not None:
             phase = PHASES.get(delta.phase, Phase.REASONING)
             self._sample(delta, payload)

@@ -400,13 +400,13 @@ async def test_shutting_down_does_not_wait_for_ever() -> None:
 
 @pytest.mark.parametrize("reply", [unavailable(), waf_html(), Reply([Drop()])])
 async def test_a_deletion_that_fails_harms_nobody(reply: Reply) -> None:
-    faults = [Fault(reply, "chat_delete", times=2)]
+    faults = [Fault(reply, "chat_delete")]
     async with Simulator(Scenario(faults=faults)) as simulator:
         async with web(simulator, cleaning()) as made:
             for _ in range(3):
                 await made.ask()
         counts = made.upstream.cleanup.counts
-        assert counts.deleted + counts.failed + counts.dropped == 3
+        assert counts.failed + counts.dropped == 3
         assert counts.failed >= 1
 
 

@@ -137,6 +137,16 @@ def test_lines_that_are_no_event_and_tell_nothing_end_as_a_cut() -> None:
         decode(answer("x"), b"hello")
 
 
+@pytest.mark.parametrize(("is_clean", "notes"), [(True, ["an answer without an end mark"]), (False, [])])
+def test_a_clean_end_without_an_end_mark_is_drift(is_clean: bool, notes: list[str]) -> None:
+    drift = Drift(lambda: 0.0)
+    reply = ReplyCodec(drift)
+    reply.feed(answer("x"))
+    with pytest.raises(ReplyCut):
+        reply.finish(is_clean=is_clean)
+    assert [note.name for note in drift.snapshot()] == notes
+
+
 # --- candidates
 
 
