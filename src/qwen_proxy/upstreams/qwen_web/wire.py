@@ -4,7 +4,7 @@ Input is tolerant: every field is optional and every enum open. Nothing here lea
 """
 
 import json
-from typing import Final, TypeGuard
+from typing import Final, Literal, TypeGuard
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
@@ -130,6 +130,26 @@ class FrameBody(Struct, frozen=True, gc=False):
     ret: Raw = NOTHING
 
 
+class TokenDeltaBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    content: str
+    role: Literal["assistant"]
+    phase: Literal["answer"]
+    status: Literal["typing"]
+
+
+class TokenChoiceBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    delta: TokenDeltaBody
+
+
+class TokenBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The frame that comes once a token (§4.4 (4)), in exactly its captured form: what fits needs no second look."""
+
+    choices: tuple[TokenChoiceBody]
+    response_id: str
+    usage: Raw
+    timestamp: int = 0
+
+
 DELTA_KEYS: Final = frozenset(
     (*DeltaBody.__struct_fields__, "function_id", "tool_call_id"),
 )
@@ -143,6 +163,9 @@ STATUSES: Final = frozenset(("typing", "running", "finished", "in_progress"))
 
 _decode_frame: Final = msgspec.json.Decoder(FrameBody).decode
 _decode_any: Final = msgspec.json.Decoder().decode
+
+
+decode_token: Final = msgspec.json.Decoder(TokenBody).decode
 
 
 def decode_frame(payload: bytes) -> FrameBody:
