@@ -1,0 +1,146 @@
+"""`qwen-proxy serve` with two workers over the simulator: the real command, signals and streams."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from qwen_proxy.admin.diagnostics import DiagnosticsBody
+from qwen_proxy.runtime.environment import environment
+from qwen_proxy.simulator import Scenario, Simulator
+from tests.support.http import ADMIN_KEY, USER_KEY
+
+
+class Delta(Struct):
+    content: str = ""
+
+
+class Choice(Struct):
+    delta: Delta
+    finish_reason: str | None = None
+
+
+class Chunk(Struct):
+    choices: list[Choice]
+
+
+class Served:
+    def __init__(self, process: asyncio.subprocess.Process, url: str, simulator: Simulator) -> None:
+        self.process = process
+        self.url = url
+        self.simulator = simulator
+
+    def client(self, key: str = USER_KEY) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(self.url, headers={"Authorization": f"Bearer {key}", "Connection": "close"})
+
+    async def diagnostics(self) -> DiagnosticsBody:
+        async with self.client(ADMIN_KEY) as client, client.get("/api/admin/diagnostics") as answer:
+            return msgspec.json.decode(await answer.read(), type=DiagnosticsBody)
+
+    async def chat(self, text: str) -> tuple[str, str | None]:
+        """A streamed chat: its whole text, and how it ended."""
+        body = {"model": "qwen3.7-plus", "stream": True, "messages": [{"role": "user", "content": text}]}
+        said, ended = "", None
+        async with self.client() as client, client.post("/v1/chat/completions", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+            async for line in answer.content:
+                if line.startswith(b"data: {"):
+                    for choice in msgspec.json.decode(line[6:], type=Chunk).choices:
+                        said += choice.delta.content
+                        ended = choice.finish_reason or ended
+        return said, ended
+
+    async def until(self, met: Callable[[DiagnosticsBody], bool]) -> DiagnosticsBody:
+        async with asyncio.timeout(30):
+            while not met(body := await self.diagnostics()):  # noqa: ASYNC110 - they are other processes
+                await asyncio.sleep(0.1)
+        return body
+
+
+@asynccontextmanager
+async def served(folder: Path, **settings: str) -> AsyncGenerator[Served]:
+    ours = {
+        "SERVICE_PORT": "0",
+        "PM2_INSTANCES": "2",
+        "ACCOUNTS": "a@example.com:pw",
+        "ACCOUNT_CONCURRENCY": "0",
+        "SIGNIN_SPACING_SECONDS": "0",
+        "API_KEY": f"{ADMIN_KEY},{USER_KEY}",
+        "DATA_DIR": str(folder),
+        "LOG_LEVEL": "WARN",
+    }
+    async with Simulator(Scenario()) as simulator:
+        environ = environment() | ours | {"QWEN_CHAT_PROXY_URL": simulator.base_url} | settings
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "qwen_proxy", "serve"), env=environ, cwd=folder, stderr=asyncio.subprocess.PIPE
+        )
+        assert process.stderr is not None
+        try:
+            async with asyncio.timeout(40):
+                while (found := re.search(rb"(http://[\d.:]+)/v1", await process.stderr.readline())) is None:
+                    assert not process.stderr.at_eof()
+            yield Served(process, found[1].decode(), simulator)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.stderr.read()
+            await process.wait()
+
+
+async def test_streams_and_requests_survive_a_rolling_replacement(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        before = {worker.pid for worker in (await site.diagnostics()).workers}
+        assert len(before) == 2
+        streams = asyncio.gather(*(site.chat("[[sim slow 30ms]] [[sim repeat 200]] x") for _ in range(6)))
+        while site.simulator.open_generations < 6:  # noqa: ASYNC110 - it is other processes that open them
+            await asyncio.sleep(0.05)
+        site.process.send_signal(signal.SIGHUP)
+        short: list[tuple[str, str | None]] = []
+        while not streams.done():
+            short.append(await site.chat("hello"))
+        assert {end for _, end in await streams} == {"stop"}
+        assert len({text for text, _ in await streams}) == 1
+        assert {end for _, end in short} == {"stop"}
+        body = await site.until(lambda body: len(body.workers) == 2)
+        assert not before & {worker.pid for worker in body.workers}
+
+
+async def test_a_killed_worker_costs_its_own_requests_only(tmp_path: Path) -> None:
+    async with served(tmp_path, ACCOUNT_CONCURRENCY="1", QUEUE_SECONDS="10") as site:
+        slow = asyncio.get_running_loop().create_task(site.chat("[[sim slow 50ms]] [[sim repeat 400]] x"))
+        await site.until(lambda body: body.accounts[0].in_use == 1)
+        for worker in (await site.diagnostics()).workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        await asyncio.gather(slow, return_exceptions=True)
+        assert (await site.chat("hello"))[1] == "stop"  # waits in the backlog; the lease came back
+        assert (await site.until(lambda body: len(body.workers) == 2)).accounts[0].in_use == 0
+
+
+async def test_two_workers_share_the_concurrency_of_an_account(tmp_path: Path) -> None:
+    async with served(tmp_path, ACCOUNT_CONCURRENCY="2", QUEUE_SECONDS="60") as site:
+        chats = asyncio.gather(*(site.chat("[[sim slow 10ms]] [[sim repeat 20]] x") for _ in range(10)))
+        most = 0
+        while not chats.done():
+            most = max(most, site.simulator.open_generations)
+            await asyncio.sleep(0.01)
+        assert {end for _, end in await chats} == {"stop"}
+        assert most == 2
+
+
+async def test_termination_lets_a_stream_end(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        stream = asyncio.get_running_loop().create_task(site.chat("[[sim slow 30ms]] [[sim repeat 60]] x"))
+        while site.simulator.open_generations < 1:  # noqa: ASYNC110 - it is other processes that open them
+            await asyncio.sleep(0.05)
+        site.process.terminate()
+        assert (await stream)[1] == "stop"
+        async with asyncio.timeout(20):
+            assert await site.process.wait() == 0
