@@ -210,7 +210,8 @@ class ReplyCodec:
         if frame.response_id != self._candidates.chosen:
             return False
         self._pieces.append(frame.choices[0].delta.content)
-        self._usage = frame.usage
+        if frame.usage is not NOTHING and frame.usage != NULL:
+            self._usage = frame.usage
         return True
 
     def _admits(self, frame: FrameBody, payload: bytes) -> bool:

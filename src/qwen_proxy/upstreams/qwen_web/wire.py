@@ -146,7 +146,7 @@ class TokenBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
     choices: tuple[TokenChoiceBody]
     response_id: str
-    usage: Raw
+    usage: Raw = NOTHING
     timestamp: int = 0
 
 
@@ -163,8 +163,6 @@ STATUSES: Final = frozenset(("typing", "running", "finished", "in_progress"))
 
 _decode_frame: Final = msgspec.json.Decoder(FrameBody).decode
 _decode_any: Final = msgspec.json.Decoder().decode
-
-
 decode_token: Final = msgspec.json.Decoder(TokenBody).decode
 
 

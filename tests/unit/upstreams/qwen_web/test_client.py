@@ -341,6 +341,14 @@ async def test_a_capture_holds_the_bytes_and_what_must_not_be_told() -> None:
         assert exchange.status == 200
 
 
+async def test_a_capture_of_a_whole_reply() -> None:
+    async with Simulator(Scenario(answer_text="Paris")) as simulator:
+        async with web(simulator) as made:
+            exchange = await made.upstream.capture(asking(), MODEL, made.credential(), in_seconds(5))
+        assert b"finished" in exchange.chunks[-1]
+        assert all(chat.deleted for chat in simulator.chats.values())
+
+
 # --- the clean-up ------------------------------------------------------------------------------------------
 
 
@@ -360,6 +368,15 @@ async def test_chats_are_deleted_in_the_background() -> None:
             await made.ask()
         await _settled(made, 3)
         assert all(chat.deleted for chat in simulator.chats.values())
+
+
+async def test_deletions_start_apart() -> None:
+    async with Simulator() as simulator, web(simulator, cleaning(spacing_seconds=0.05)) as made:
+        for _ in range(12):
+            await made.ask()
+        await _settled(made, 12)
+        times = [seen.at for seen in simulator.seen("chat_delete")]
+        assert times[-1] - times[0] > 11 * 0.05 * 0.8
 
 
 async def test_chats_are_kept() -> None:

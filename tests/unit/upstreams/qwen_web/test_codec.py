@@ -14,6 +14,7 @@ from qwen_proxy.chat.events import (
     ReasoningDelta,
     ReplyStart,
     TextDelta,
+    Usage,
     merged,
 )
 from qwen_proxy.ground.errors import ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
@@ -147,6 +148,16 @@ def test_a_clean_end_without_an_end_mark_is_drift(is_clean: bool, notes: list[st
     assert [note.name for note in drift.snapshot()] == notes
 
 
+def test_the_last_usage_that_is_one_counts() -> None:
+    counts = {"input_tokens": 7, "output_tokens": 2}
+    delta: dict[str, object] = {"role": "assistant", "content": "x", "phase": "answer", "status": "typing"}
+    frames = [frame(delta, usage=counts), frame(delta, usage=None), frame(delta), frame(dict(END))]
+    assert decode(answer("x"), *frames)[-2] == Usage(prompt_tokens=7, completion_tokens=2)
+    with_zeros = frame(delta, usage=counts | {"input_tokens": 0, "output_tokens": 0})
+    assert decode(with_zeros, frame(dict(END)))[-1] == Finish(FinishReason.STOP)
+    assert not any(isinstance(event, Usage) for event in decode(with_zeros, frame(dict(END))))
+
+
 # --- candidates
 
 
@@ -175,6 +186,11 @@ def test_what_is_held_of_others_is_bounded_while_the_reply_thinks() -> None:
     assert events == [ReplyStart("a"), ReasoningDelta("Hm."), TextDelta("Yes."), Finish(FinishReason.STOP)]
     with pytest.raises(ReplyEmpty):
         decode(created("a"), created("b", "1"), thinking, full, frame(dict(END)))
+
+
+def test_the_other_candidates_tokens_stay_out_of_the_answer() -> None:
+    events = decode(created("a"), created("b", "1"), *(answer("x", who) for who in "abababab"), frame(dict(END)))
+    assert events[1] == TextDelta("xxxx")
 
 
 def test_no_more_than_eight_others_are_kept() -> None:
