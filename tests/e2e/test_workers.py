@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -225,12 +226,34 @@ async def test_workers_end_when_the_supervisor_is_killed() -> None:
         assert not alive
 
 
-async def test_workers_that_cant_start_end_the_supervisor() -> None:
+async def test_workers_that_cant_start_end_the_supervisor(tmp_path: Path) -> None:
+    (tmp_path / "fail").touch()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.fake_supervisor", '{"fail": true}')
+        *(sys.executable, "-m", "tests.support.fake_supervisor", f'{{"folder": "{tmp_path}"}}')
     )
     async with asyncio.timeout(30):
         assert await process.wait() == 1
+
+
+@pytest.mark.parametrize("fault", ["fail", "hang"])
+async def test_a_replacement_that_does_not_become_ready_changes_nothing(tmp_path: Path, fault: str) -> None:
+    async with supervised(Setup(workers=1, folder=str(tmp_path))) as site:
+        before = await site.pids()
+        (tmp_path / fault).touch()
+        site.signal(signal.SIGHUP)
+        await site.until(lambda survey: len(survey.workers) == 2)
+        await site.until(lambda survey: len(survey.workers) == 1)
+        assert await site.pids() == before
+        (tmp_path / fault).unlink()
+        site.signal(signal.SIGHUP)
+        await site.until(lambda survey: [worker.pid for worker in survey.workers] != before)
+
+
+async def test_changed_code_replaces_the_workers(tmp_path: Path) -> None:
+    async with supervised(Setup(workers=1, folder=str(tmp_path))) as site:
+        before = await site.pids()
+        (tmp_path / "module.py").touch()
+        await site.until(lambda survey: not set(before) & {worker.pid for worker in survey.workers})
 
 
 async def test_a_port_that_is_taken_is_not_shared() -> None:

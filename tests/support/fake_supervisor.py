@@ -6,6 +6,7 @@
 import asyncio
 import random
 import sys
+from pathlib import Path
 
 import msgspec
 import uvloop
@@ -27,7 +28,7 @@ class Setup(Struct, frozen=True, forbid_unknown_fields=True):
     accounts: int = 1
     concurrency: int = 1
     port: int = 0
-    fail: bool = False
+    folder: str | None = None  # workers fail while it has a file `fail`, hang while `hang`; its *.py are watched
     max_memory_megabytes: int | None = None
     grace_seconds: float = 10.0
 
@@ -44,8 +45,13 @@ async def run(setup: Setup) -> int:
     for number in range(setup.accounts):
         await store.upsert(Account(id=f"a{number}", email=f"a{number}", password=Secret("p")))
     pool_options = PoolOptions(account_concurrency=setup.concurrency, signin_spacing_seconds=0)
+    folder = None if setup.folder is None else Path(setup.folder)
+    faults = () if folder is None else ("--fail-if", str(folder / "fail"), "--hang-if", str(folder / "hang"))
     options = SupervisorOptions(
-        command=(sys.executable, "-m", "tests.support.fake_worker", *(["--fail"] if setup.fail else [])),
+        command=(sys.executable, "-m", "tests.support.fake_worker", *faults),
+        watched=folder,
+        watch_seconds=0.1,
+        ready_seconds=5,
         max_memory_bytes=setup.max_memory_megabytes and setup.max_memory_megabytes * 1024 * 1024,
         memory_check_seconds=0.1,
         drain_seconds=20,

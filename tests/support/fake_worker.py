@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import msgspec
 import uvloop
@@ -87,10 +88,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--slot", "--channel", "--listener"):
         parser.add_argument(name, type=int, required=True)
-    parser.add_argument("--fail", action="store_true")
+    parser.add_argument("--fail-if", type=Path, help="end at once when this file is there")
+    parser.add_argument("--hang-if", type=Path, help="never become ready when this file is there")
     given = parser.parse_args()
-    if given.fail:
+    if given.fail_if is not None and given.fail_if.exists():
         raise SystemExit(3)
+    if given.hang_if is not None and given.hang_if.exists():
+        signal.pause()
     work = run_worker(given.slot, given.channel, given.listener, serve, CLOCK, drain_seconds=5.0)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
