@@ -35,7 +35,7 @@ from qwen_proxy.runtime.ids import Ids, SystemIds, system_random
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.auth import Authenticator
 from qwen_proxy.serving.cors import Cors
-from qwen_proxy.serving.endpoint import Access, Endpoints
+from qwen_proxy.serving.endpoint import Access, Endpoints, expect
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.serving.streaming import Heartbeats
 from qwen_proxy.storage.memory import MemoryAccountStore
@@ -249,7 +249,8 @@ def _routes(
     open_if_set = Access.OPEN if settings.models_open else Access.KEY
     app = web.Application(client_max_size=settings.max_body_bytes)
     for route in PROTOCOLS:
-        app.router.add_post(route.path, endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY))
+        handler = endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY)
+        app.router.add_post(route.path, handler, expect_handler=expect)
     for path, handler, access in (
         ("/v1/models", models.list, Access.KEY),
         ("/v1/models/{id}", models.one, Access.KEY),

@@ -181,6 +181,27 @@ async def test_closing_a_stream_early_frees_everything_within_a_second() -> None
         assert await freed(gateway)
 
 
+async def test_heartbeats_before_and_amid_content_do_not_disturb_the_sdk() -> None:
+    late = Scenario(latency={"completions": 0.4})
+    async with running(late, HEADER_COMMIT_SECONDS="0.1", HEARTBEAT_SECONDS="0.05") as gateway, sdk(gateway) as client:
+        messages = said("[[sim slow 150ms]] [[sim repeat 3]]")
+        async with client.chat.completions.stream(model=MODEL, messages=messages) as stream:
+            assert (await stream.get_final_completion()).choices[0].message.content == "word1 word2 word3"
+        failing = await client.chat.completions.create(
+            model=MODEL, messages=said("[[sim error RateLimited]]"), stream=True
+        )  # its headers are out, so what comes is told in the stream
+        with pytest.raises(openai.APIError, match="quota"):
+            await anext(aiter(failing))
+
+
+async def test_what_no_try_can_help_is_asked_once_however_often_the_sdk_would() -> None:
+    async with running(accounts=(), SIMULATOR="never") as gateway, sdk(gateway, retries=3) as client:
+        with pytest.raises(openai.InternalServerError) as failed:
+            await asyncio.wait_for(client.chat.completions.create(model=MODEL, messages=said("hello")), 2)
+        assert failed.value.status_code == 503 and failed.value.code == "no_account"
+        assert failed.value.response.request.headers["x-stainless-retry-count"] == "0"
+
+
 CONVERSATIONS: list[list[ChatCompletionMessageParam]] = [
     [{"role": "developer", "content": "Be short."}, {"role": "user", "content": "hello"}],
     [{"role": "system", "content": [{"type": "text", "text": "Be short."}]}, {"role": "user", "content": "hello"}],

@@ -3,9 +3,12 @@
 import asyncio
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.support.http import ADMIN_KEY, USER_KEY, raw
+from qwen_proxy.serving.endpoint import Exchange
+from tests.support.http import ADMIN_KEY, USER_KEY, raw, serving
 from tests.support.replies import PATH, refusal
 from tests.support.running import Running, ask, running
 
@@ -141,6 +144,41 @@ async def test_a_stranger_is_refused_before_a_byte_of_the_body_is_read() -> None
         assert (await asyncio.wait_for(reader.readline(), 2)).startswith(b"HTTP/1.1 401")
         writer.close()
         await writer.wait_closed()
+
+
+async def test_only_a_known_caller_is_told_to_go_on_with_its_body() -> None:
+    async with running() as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        body = b'{"messages": [{"role": "user", "content": "hello"}]}'
+        for key, first in (("wrong", b"HTTP/1.1 401"), (USER_KEY, b"HTTP/1.1 100")):
+            head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\nExpect: 100-continue\r\n"
+            reader, writer = await raw(port, f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+            assert (await asyncio.wait_for(reader.readline(), 2)).startswith(first)
+            if key == USER_KEY:
+                await reader.readline()
+                writer.write(body)
+                assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
+            writer.close()
+            await writer.wait_closed()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(noise=st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=3))
+def test_no_bytes_on_a_socket_stop_the_server(noise: list[bytes]) -> None:
+    async def bother() -> None:
+        async with serving(_never) as served:
+            for bytes_ in noise:
+                _, writer = await raw(served.port, bytes_)
+                writer.close()
+                await writer.wait_closed()
+            async with ClientSession() as session, session.get(served.url) as response:
+                assert response.status == 401
+
+    asyncio.run(bother())
+
+
+async def _never(exchange: Exchange) -> web.StreamResponse:
+    raise AssertionError("nobody gets here without a key")
 
 
 async def test_wrong_methods_and_paths_are_told_in_the_apis_shape() -> None:

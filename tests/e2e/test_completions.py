@@ -6,6 +6,8 @@ import zlib
 
 import pytest
 
+from qwen_proxy.simulator import Pause, Reset, Scenario, Stall, frames, stream
+from tests.support.freed import freed
 from tests.support.http import USER_KEY, raw
 from tests.support.replies import PATH, Json, chunks, folded, joined, refusal
 from tests.support.running import Running, ask, running
@@ -165,6 +167,28 @@ async def test_a_single_user_message_goes_unchanged_and_a_conversation_in_the_do
         assert [sent(gateway).find(word) > 0 for word in ("[[system ", "[[user ", "[[assistant ", "three")] == [
             True
         ] * 4
+
+
+async def test_more_choices_than_an_account_takes_at_a_time_wait_their_turn() -> None:
+    async with running(ACCOUNT_CONCURRENCY="1") as gateway:
+        body = ask(REPEAT, n=4)
+        assert [content(choice) for choice in (await folded(gateway, body))["choices"]] == [(COUNTING, "stop")] * 4
+        assert [content(choice) for choice in joined(await chunks(gateway, body))] == [(COUNTING, "stop")] * 4
+
+
+async def test_one_choice_that_fails_ends_the_others_and_tells_once() -> None:
+    replies = [
+        stream(frames.created(), frames.answer("fine so far"), Stall()),
+        stream(frames.created(), frames.answer("not for long"), Pause(0.2), Reset()),
+    ]
+    async with running(Scenario(replies=replies * 2), CHAT_RETRY_COUNT="0") as gateway:
+        async with gateway.client.post(PATH, json=ask(n=2, stream=True)) as response:
+            text = await asyncio.wait_for(response.text(), 5)
+        assert text.count('"error"') == 1 and "fine so far" in text and not text.endswith("[DONE]\n\n")
+        assert await freed(gateway)
+        async with gateway.client.post(PATH, json=ask(n=2)) as response:
+            assert (await refusal(response))[0] == 502
+        assert await freed(gateway)
 
 
 # --- bodies --------------------------------------------------------------------------------------------------

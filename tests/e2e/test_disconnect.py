@@ -9,6 +9,7 @@ from typing import Literal
 import psutil
 import pytest
 
+from qwen_proxy.serving.server import keep_alive
 from qwen_proxy.simulator import Reply, Scenario, SendHeaders, frames
 from tests.support.freed import freed, until
 from tests.support.http import USER_KEY
@@ -163,3 +164,26 @@ async def test_a_stream_whose_headers_went_out_with_a_heartbeat_is_freed_too() -
         await client.leave("RST")
         assert await freed(gateway)
         assert unpunished(gateway)
+
+
+async def test_leaving_in_the_middle_of_its_body_asks_nothing() -> None:
+    async with running() as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-api-key: {USER_KEY}\r\nContent-Length: 900\r\n\r\n"
+        writer.write(head.encode() + b'{"messages": [')
+        await writer.drain()
+        await Visit(reader, writer).leave("FIN")
+        assert await freed(gateway)
+        assert gateway.simulator.seen("chats_new") == []
+
+
+def test_connections_inherit_the_probes_that_find_a_vanished_peer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        keep_alive(listener)
+        with socket.create_connection(listener.getsockname()) as client:
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 60
+            assert not client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

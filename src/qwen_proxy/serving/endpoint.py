@@ -180,9 +180,15 @@ def _status(exchange: Exchange, response: web.StreamResponse | None) -> int:
     return 200 if exchange.stream is not None and exchange.stream.ended else 499
 
 
+async def expect(request: web.Request) -> None:
+    """The route's answer to an Expect header: none yet. `incoming` says `100 Continue`, once the caller is known."""
+
+
 async def incoming(exchange: Exchange) -> Incoming:
     """Read the body whole (aiohttp notices a client that left only then). Raises BodyTooLarge, InvalidRequest."""
     request = exchange.http
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
