@@ -85,11 +85,12 @@ async def _status(gateway: Running, text: str) -> int:
 
 
 async def test_no_limit_means_none() -> None:
-    scenario = Scenario(latency={"completions": 0.3})
-    async with running(scenario, accounts=lines(A), ACCOUNT_CONCURRENCY="0") as gateway:
-        asking = asyncio.gather(*(_status(gateway, "x") for _ in range(20)))
-        await until(lambda: gateway.simulator.open_generations == 20)
-        assert set(await asking) == {200}
+    held = [stream(frames.answer("x"), Stall()) for _ in range(20)]
+    async with running(Scenario(replies=held), accounts=lines(A), ACCOUNT_CONCURRENCY="0") as gateway:
+        async with AsyncExitStack() as stack:
+            for _ in held:
+                await stack.enter_async_context(gateway.client.post(PATH, json=ask(stream=True)))
+            assert gateway.simulator.open_generations == gateway.leases() == 20
 
 
 async def test_waiting_for_a_busy_account_ends_at_its_deadline_with_a_sentence() -> None:
@@ -262,12 +263,13 @@ async def test_only_one_request_tries_a_half_open_exit() -> None:
         await signed_in(gateway)
         assert (await whole(gateway)).status == 503
         await until(lambda: exit_of(gateway).state == "half_open")
-        gateway.scenario.latency["completions"] = 0.3
-        asking = asyncio.gather(*(_status(gateway, "x") for _ in range(3)))
-        await until(lambda: gateway.simulator.open_generations == 1)
-        await asyncio.sleep(0.15)
-        assert gateway.simulator.open_generations == 1
-        assert set(await asking) == {200}
+        gateway.scenario.replies = [stream(frames.answer("x"), Stall())]
+        async with gateway.client.post(PATH, json=ask(stream=True)) as trial:
+            await trial.content.readline()
+            asking = asyncio.gather(*(_status(gateway, "x") for _ in range(3)))
+            await until(lambda: gateway.pool.waiting == 3)
+            assert gateway.simulator.open_generations == gateway.leases() == 1
+        assert await asking == [200] * 3
 
 
 # --- readiness
