@@ -2,9 +2,9 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from tests.unit.simulator.visitor import Visitor
 
 from qwen_proxy.simulator import Simulator
+from tests.unit.simulator.visitor import Visitor
 
 
 @pytest.fixture

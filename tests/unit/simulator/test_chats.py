@@ -1,9 +1,8 @@
 """Models and chats: upstream protocol §2 and §3."""
 
-from tests.unit.simulator.visitor import Visitor, completion
-
 from qwen_proxy.simulator import Fault, Scenario, Simulator, default_models, plain
 from qwen_proxy.simulator.replies import empty_body, unavailable
+from tests.unit.simulator.visitor import Visitor, completion
 
 IDS = ["qwen3.7-plus", "qwen3.8-max", "qwen3.7-max", "qwen3.6-plus", "qwen3.5-plus", "qwen3.5-omni-plus"]
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.unit.simulator.visitor import Visitor
 
 from qwen_proxy.simulator import Simulator
 from qwen_proxy.simulator.directives import last_part, read, spoken
+from tests.unit.simulator.visitor import Visitor
 
 FOLDED = """The conversation so far.
 [[system 7f3a]]

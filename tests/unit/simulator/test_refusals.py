@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.unit.simulator.visitor import Fields, Visitor, completion, until
 
 from qwen_proxy.simulator import Simulator
+from tests.unit.simulator.visitor import Fields, Visitor, completion, until
 
 
 async def test_the_complete_request_is_answered(visitor: Visitor, simulator: Simulator) -> None:

@@ -5,11 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.simulator.visitor import Answer, Visitor, hashed
 
 from qwen_proxy.simulator import Account, Scenario, Simulator
 from qwen_proxy.simulator.records import Endpoint
 from qwen_proxy.simulator.scenario import SignInForm, Standing
+from tests.unit.simulator.visitor import Answer, Visitor, hashed
 
 V1 = "/api/v1/auths/signin"
 V2 = "/api/v2/auths/signin"

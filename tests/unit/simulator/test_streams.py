@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from tests.unit.simulator.visitor import Visitor
 
 import qwen_proxy.simulator.frames as frames
 from qwen_proxy.simulator import Pause, Reply, Simulator, interleave, stream
 from qwen_proxy.simulator.answers import Search, Thinking, hidden_prompt_tokens, tokens
+from tests.unit.simulator.visitor import Visitor
 
 
 async def test_plain_answer_has_the_captured_form(visitor: Visitor, simulator: Simulator) -> None:

@@ -13,7 +13,6 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.unit.simulator.visitor import Visitor, completion, until
 
 import qwen_proxy.simulator.frames as frames
 from qwen_proxy.simulator import (
@@ -35,6 +34,7 @@ from qwen_proxy.simulator.replies import hang
 from qwen_proxy.simulator.replies import stream as raw_stream
 from qwen_proxy.simulator.sending import Zstd, accepted, zstd
 from qwen_proxy.simulator.site import MAX_CHATS, MAX_HELD_BYTES, MAX_NOTES, MAX_REQUESTS, Site
+from tests.unit.simulator.visitor import Visitor, completion, until
 
 
 def request_bytes(visitor: Visitor, chat_id: str, text: str) -> bytes:
