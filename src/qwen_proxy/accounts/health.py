@@ -17,7 +17,7 @@ A burst is one event: what already rests gets no further strike. All times are U
 
 from collections.abc import Iterable, Mapping, Set
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol, TypeVar, assert_never
+from typing import Final, Protocol, TypeVar, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -310,7 +310,7 @@ class Obstacle(StrEnum):
 WORTH_WAITING: Final = frozenset({Obstacle.BUSY, Obstacle.SIGNING_IN, Obstacle.EXIT_ON_TRIAL})
 
 
-class Hindrance(NamedTuple):
+class Hindrance(Struct, frozen=True, gc=False):
     """`until` None: nobody knows (worth waiting for), or only a person ends it."""
 
     obstacle: Obstacle

@@ -47,9 +47,6 @@ class Seats:
         for level in self._by_load:
             yield from level.values()
 
-    def __len__(self) -> int:
-        return len(self._all)
-
     def get(self, account_id: str) -> Seat | None:
         return self._all.get(account_id)
 

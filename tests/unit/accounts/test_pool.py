@@ -135,6 +135,34 @@ async def test_a_returned_account_goes_to_the_longest_waiting_of_all_it_can_serv
         held.end()
 
 
+async def test_a_returned_account_passes_over_those_it_cant_serve() -> None:
+    async with house(account("a"), account("b"), concurrency=1) as home:
+        a, b = home.take(only="a"), home.take(only="b")
+        video, chat = await home.wait(feature=Feature.VIDEO), await home.wait()
+        assert home.pool.waiting == 2
+        a.report(outcome(OutcomeKind.OUT_OF_QUOTA, feature=Feature.VIDEO))
+        late = home.pool.snapshot()[0].parked
+        assert list(late) == [Feature.VIDEO]
+        a.end()
+        held = await chat
+        assert (held.credential.account_id, video.done()) == ("a@x.org", False)
+        another = await home.wait()
+        held.end()  # without trouble: it alone is offered, and VIDEO came first but can't have it
+        (await another).end()
+        b.end()
+        (await video).end()
+
+
+async def test_the_pool_says_why_it_is_not_ready() -> None:
+    async with house(account("a"), concurrency=1) as home:
+        home.take()
+        assert (await home.pool.status()).why_not_ready is None
+    async with house(account("a", password=None)) as home:
+        status = await home.pool.status()
+        assert status.why_not_ready is not None and "no_password" in status.why_not_ready
+        assert (len(status.accounts), len(status.exits)) == (1, 1)
+
+
 async def test_a_waiter_dies_with_its_deadline_and_leaves_nothing_behind() -> None:
     async with house(account("a"), concurrency=1) as home:
         held = home.take()
@@ -348,6 +376,14 @@ async def test_an_account_can_be_removed_while_it_is_in_use() -> None:
         assert [report.account for report in home.pool.snapshot()] == ["b@x.org"]
         await home.pool.remove("nobody@x.org")
         anyone.cancel()
+
+
+async def test_what_was_learned_of_a_removed_account_is_not_saved() -> None:
+    async with house(account("a")) as home:
+        home.use(OutcomeKind.CHALLENGED)
+        await home.pool.remove("a@x.org")
+        await home.clock.settle()
+        assert await home.store.load() == []
 
 
 async def test_an_account_that_is_not_enabled_is_neither_used_nor_signed_in() -> None:

@@ -230,6 +230,19 @@ async def test_a_renewal_has_a_deadline_and_can_be_cancelled() -> None:
         assert gone.cancelled()
 
 
+async def test_one_who_leaves_as_the_sign_in_ends_is_quiet() -> None:
+    async with house(account("a"), settle=False) as home:
+        home.site.takes_seconds = 5
+        deadline = home.clock.monotonic() + 60
+        tasks = [await home.start(home.pool.sign_in("a@x.org", deadline=deadline)) for _ in range(2)]
+        waking = await home.start(home.clock.advance(4.9))
+        await waking
+        tasks[0].cancel()
+        await home.clock.advance(1)
+        await tasks[1]
+        assert tasks[0].cancelled()
+
+
 async def test_leaving_the_pool_ends_renewals() -> None:
     async with house(account("a")) as home:
         home.use(OutcomeKind.SUCCEEDED)
