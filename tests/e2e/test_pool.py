@@ -88,7 +88,7 @@ async def test_no_limit_means_none() -> None:
     held = [stream(frames.answer("x"), Stall()) for _ in range(20)]
     async with running(Scenario(replies=held), accounts=lines(A), ACCOUNT_CONCURRENCY="0") as gateway:
         async with AsyncExitStack() as stack:
-            for _ in held:
+            for _ in range(20):
                 await stack.enter_async_context(gateway.client.post(PATH, json=ask(stream=True)))
             assert gateway.simulator.open_generations == gateway.leases() == 20
 
