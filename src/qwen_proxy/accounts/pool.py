@@ -126,6 +126,7 @@ class AccountPool:
         self._options = options or PoolOptions()
         self._limit = self._options.account_concurrency
         self._challenge = Growth(self._options.challenge_rest_seconds, CHALLENGE.cap_seconds)
+        self._is_closed = False
         self._tasks = Tasks()
         self._seats = Seats()
         self._exits: dict[str, Exit] = {}
@@ -156,6 +157,7 @@ class AccountPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_closed = True
         self._line.refuse_all(ShuttingDown)
         self._tokens.close()
         await self._tasks.__aexit__(kind, error, trace)
@@ -187,6 +189,8 @@ class AccountPool:
 
     async def take(self, want: Want) -> PoolLease:
         """A lease, after waiting where that helps. The caller calls its `end`. Raises NoAccountUsable."""
+        if self._is_closed:
+            raise ShuttingDown
         if want.only_account is not None and (seat := self._find(want.only_account)) is not None:
             self._tokens.hasten(seat)
         waiter = self._line.join(want)
@@ -217,7 +221,7 @@ class AccountPool:
         )
         if lease.trial_until and lease.trial_until == seat.exit.trial_until:
             seat.exit.trial_until = 0.0
-        if outcome.kind in HARMLESS:
+        if outcome.kind in HARMLESS or self._is_closed:
             return
         log.warning(
             "account outcome",

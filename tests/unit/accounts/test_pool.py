@@ -342,7 +342,11 @@ async def test_leaving_the_pool_refuses_who_waits() -> None:
         waiter = await home.wait()
     with pytest.raises(ShuttingDown):
         await waiter
+    with pytest.raises(ShuttingDown):
+        await home.pool.take(home.want())
+    held.report(outcome(OutcomeKind.CHALLENGED))  # too late to start anything
     held.end()
+    assert home.clock.sleepers == 0
 
 
 async def test_what_was_learned_is_saved() -> None:
