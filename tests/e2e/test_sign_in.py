@@ -201,6 +201,36 @@ async def test_a_token_rejected_twice_without_another_account_is_told() -> None:
         assert sign_ins(gateway) == 2
 
 
+RENEWALS: dict[str, tuple[Reply, str]] = {
+    "outage": (unavailable(503), "not signed in, since the attempt failed"),
+    "challenge": (waf_html(), "not signed in, since sign-ins were challenged"),
+    "wrong password": (flat_error(400, "The email or password provided is incorrect."), "wrong_password"),
+    "banned": (flat_error(403, "This account has been suspended."), "banned"),
+}
+
+
+@pytest.mark.parametrize("name", RENEWALS)
+async def test_a_renewal_that_fails_gives_way_to_another_account_or_says_why(name: str) -> None:
+    reply, why = RENEWALS[name]
+    async with running(accounts=TWO) as gateway:
+        for _ in TWO:
+            assert (await whole(gateway)).status == 200
+        gateway.simulator.revoke_tokens(ANNA)
+        gateway.scenario.faults = [Fault(reply, endpoint="signin_v1")]
+        for _ in range(3):
+            assert (await whole(gateway)).status == 200
+        assert {seen.account for seen in gateway.simulator.seen("completions")[2:]} == {BEN}
+        assert sign_ins(gateway, ANNA) == 2
+    async with running(accounts=ONE) as gateway:
+        assert (await whole(gateway)).status == 200
+        gateway.simulator.revoke_tokens(ANNA)
+        gateway.scenario.faults = [Fault(reply, endpoint="signin_v1")]
+        told = await whole(gateway)
+        assert told.error is not None
+        assert told.status == 503
+        assert why in told.error.message
+
+
 async def test_a_token_that_says_it_has_ended_is_used_until_it_is_rejected() -> None:
     """Our clock may be wrong: only the site's answer counts (§1.4)."""
     async with running(Scenario(clock_offset_seconds=-3600, token_lifetime_seconds=1800), accounts=ONE) as gateway:

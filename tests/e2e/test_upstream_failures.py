@@ -1,5 +1,6 @@
 """What a client gets when the upstream fails, in every way of upstream protocol §4.7 and as §12.2 maps it."""
 
+import asyncio
 import socket
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from qwen_proxy.simulator.replies import (
     captcha_json,
     empty_body,
     failure,
+    hang,
     in_progress,
     internal_error,
     missing_version,
@@ -357,6 +359,17 @@ async def test_a_connection_that_does_not_come_about_is_a_timeout_of_its_own() -
     assert reply.error is not None
     assert (reply.status, reply.error.code) == (504, "upstream_timeout")
     assert "connect: 0.3 s" in reply.error.message
+
+
+async def test_all_who_wait_for_a_model_list_that_does_not_come_are_told_at_once() -> None:
+    """One fetch for all, also when it fails: else the last of many would wait for as many time limits."""
+    faults = [Fault(hang(), endpoint="models"), Fault(hang(), endpoint="models_v2")]
+    async with running(Scenario(faults=faults), HEADERS_TIMEOUT_SECONDS="0.5") as gateway:
+        replies = await asyncio.gather(*(whole(gateway) for _ in range(30)))
+        assert {reply.status for reply in replies} == {504}
+        assert len(gateway.simulator.seen("models")) < 6
+        gateway.scenario.faults = []
+        assert (await whole(gateway)).status == 200
 
 
 # --- one budget for all reasons

@@ -79,7 +79,7 @@ class Catalogue:
 
 
 class CatalogueSource:
-    """Keeps the current Catalogue. One fetch at a time; a failed one leaves the old list in place.
+    """Keeps the current Catalogue. One fetch for all who wait, good or bad; a failed one leaves the old list in place.
 
     ttl_seconds 0 keeps the first list for ever, as the original's MODELS_CACHE_TTL does.
     """
@@ -98,6 +98,8 @@ class CatalogueSource:
         self._aliases = tuple(aliases)
         self._current: Catalogue | None = None
         self._stale_at = 0.0
+        self._failure: ProxyError = UpstreamUnavailable("no model list was fetched yet")  # of the last failed fetch
+        self._fetches = 0
         self._lock = asyncio.Lock()
 
     async def get(self) -> Catalogue:
@@ -107,10 +109,13 @@ class CatalogueSource:
             return current
         if current is not None and self._lock.locked():
             return current  # someone is fetching; what is stale serves until then
+        fetches = self._fetches
         async with self._lock:
-            if self._current is not current and self._current is not None:
-                return self._current
-            return await self._refreshed()
+            if self._fetches == fetches:
+                return await self._refreshed()
+            if self._current is None:  # what the others waited for failed: not again for each of them
+                raise self._failure
+            return self._current
 
     async def refresh(self) -> Catalogue:
         """Fetch now, whatever the age."""
@@ -123,11 +128,14 @@ class CatalogueSource:
             if not models:
                 raise UpstreamUnavailable("its model list is empty")
         except ProxyError as error:
+            self._fetches += 1
+            self._failure = error
             if self._current is None:
                 raise
             log.warning("model list not refreshed", extra={"reason": str(error)})
             self._stale_at = self._clock.monotonic() + RETRY_AFTER_FAILURE_SECONDS
             return self._current
+        self._fetches += 1
         self._current = Catalogue(models, self._aliases)
         self._stale_at = self._clock.monotonic() + self._ttl_seconds
         return self._current
