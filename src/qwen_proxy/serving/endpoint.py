@@ -18,6 +18,7 @@ from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.runtime.logs import request_id_var
 from qwen_proxy.serving.auth import Authenticator
 from qwen_proxy.serving.streaming import StreamedReply
+from qwen_proxy.serving.unpacking import unpacked
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +195,9 @@ async def incoming(exchange: Exchange) -> Incoming:
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(request.client_max_size) from error
     except (web.RequestPayloadError, web.HTTPException, ValueError) as error:
-        raise InvalidRequest("the request body can't be read: its encoding is broken") from error
+        raise InvalidRequest("the request body can't be read: its transfer broke off or is broken") from error
+    if encoding := request.headers.get("Content-Encoding"):
+        body = unpacked(body, encoding, request.client_max_size)
     return Incoming(path=exchange.path, query=request.query, headers=_lower(request.headers), body=body)
 
 

@@ -58,6 +58,7 @@ class HttpServer:
             app,
             handler_cancellation=True,
             access_log=None,
+            auto_decompress=False,
             logger=WireLog(logging.getLogger(__name__)),
             keepalive_timeout=IDLE_CONNECTION_SECONDS,
             shutdown_timeout=0.5,
