@@ -171,6 +171,13 @@ async def test_a_single_user_message_goes_unchanged_and_a_conversation_in_the_do
         ] * 4
 
 
+async def test_a_stream_asks_what_stands_between_not_to_hold_it_back() -> None:
+    async with running() as gateway, gateway.client.post(PATH, json=ask(stream=True)) as response:
+        assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["X-Accel-Buffering"] == "no"
+
+
 async def test_more_choices_than_an_account_takes_at_a_time_wait_their_turn() -> None:
     async with running(ACCOUNT_CONCURRENCY="1") as gateway:
         body = ask(REPEAT, n=4)

@@ -85,6 +85,29 @@ async def logging() -> AsyncGenerator[io.StringIO]:
         yield stream
 
 
+def request_lines(stream: io.StringIO) -> list[dict[str, Any]]:  # JSON enters here
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    return [line for line in lines if line.get("msg") == "request" or line.get("message") == "request"]
+
+
+async def test_a_request_for_several_choices_has_one_line_with_what_all_of_them_took() -> None:
+    async with logging() as stream:
+        async with running(CHAT_RETRY_COUNT="1", ACCOUNT_CONCURRENCY="0") as gateway:
+            for text, fields in (
+                ("hello", {"stream": True, "n": 2}),
+                ("hello", {"n": 3}),
+                ("[[sim reset 0]]", {"stream": True, "n": 2}),
+            ):
+                async with gateway.client.post(PATH, json=ask(text, **fields)) as response:
+                    await response.read()
+        assert await until(lambda: len(request_lines(stream)) == 3)
+        streamed, folded, failed = request_lines(stream)
+        assert (streamed["tries"], folded["tries"]) == (2, 3)
+        assert failed["tries"] >= 2 and failed["failures"] and failed["status"] == 502
+        assert all(line["account"] == streamed["account"] != "" for line in (folded, failed))
+        assert folded["tokens"] > 0
+
+
 async def test_every_line_of_a_request_carries_the_id_that_its_answer_names() -> None:
     ids: set[str] = set()
     async with logging() as stream:
@@ -97,10 +120,6 @@ async def test_every_line_of_a_request_carries_the_id_that_its_answer_names() ->
             async with gateway.client.get("/nothing") as response:
                 ids.add(response.headers["x-request-id"])
 
-        def requests() -> list[dict[str, Any]]:  # JSON enters here
-            lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-            return [line for line in lines if line.get("msg") == "request" or line.get("message") == "request"]
-
-        assert await until(lambda: len(requests()) >= 7), stream.getvalue()
+        assert await until(lambda: len(request_lines(stream)) >= 7), stream.getvalue()
         assert len(ids) == 7
-        assert {line["request_id"] for line in requests()} == ids
+        assert {line["request_id"] for line in request_lines(stream)} == ids

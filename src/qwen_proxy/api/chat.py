@@ -57,10 +57,11 @@ class ChatRoutes:
         if call.choices == 1:
             results = [await self._folded(request, resolved, exchange.trace)]
         else:
-            results = await _together(
-                [self._folded(request, resolved, Trace(exchange.request_id)) for _ in range(call.choices)]
-            )
-            exchange.trace.usage = total_usage([result.usage for result in results if result.usage is not None])
+            traces = [Trace(exchange.request_id) for _ in range(call.choices)]
+            try:
+                results = await _together([self._folded(request, resolved, trace) for trace in traces])
+            finally:
+                exchange.trace.take_up(traces)
         response = web.Response(body=call.result(facts, results), content_type="application/json")
         response.headers.extend(_headers(exchange, call))
         return response
@@ -105,14 +106,16 @@ class ChatRoutes:
                 async def keep(piece: bytes) -> None:
                     endings.append(piece)
 
-                await _together(
-                    [
-                        self._write_choice(reply, encoder, request, resolved, trace, keep)
-                        for encoder, trace in zip(encoders, traces, strict=True)
-                    ]
-                )
+                try:
+                    await _together(
+                        [
+                            self._write_choice(reply, encoder, request, resolved, trace, keep)
+                            for encoder, trace in zip(encoders, traces, strict=True)
+                        ]
+                    )
+                finally:
+                    exchange.trace.take_up(traces)
                 await reply.end(b"".join(endings) + _trailer(call, facts, traces))
-                exchange.trace.usage = total_usage([trace.usage for trace in traces if trace.usage is not None])
         return reply.response
 
     async def _write_choice(
