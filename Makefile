@@ -30,7 +30,7 @@ run: $(RUN_STAMP)
 	$(BIN)/qwen-proxy serve $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 e2e: $(STAMP)
 	$(BIN)/python -m pytest tests/e2e tests/clients $(ARGS)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TypeVar
 
 from aiohttp import web
+from msgspec import Struct
 
 from qwen_proxy.chat.events import Finish
 from qwen_proxy.chat.request import ChatRequest
@@ -12,6 +13,7 @@ from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.gateway.catalogue import Resolved
 from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.trace import Trace
+from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import Call, ClientProtocol, EventEncoder, ParseOptions, ReplyFacts
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
@@ -36,52 +38,50 @@ class ChatRoutes:
     def handler(self, protocol: ClientProtocol) -> Handler:
         async def handle(exchange: Exchange) -> web.StreamResponse:
             call = protocol.parse(await incoming(exchange), self._options)
-            request, resolved = await self._gateway.resolve(call.request)
-            exchange.trace.model = resolved.name.base
-            facts = ReplyFacts(
-                reply_id=self._ids.token(32),
-                request_id=exchange.request_id,
-                created_at=int(self._clock.now()),
-                model=resolved.name.base,
-                prompt_tokens=await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None,
-            )
             if call.stream:
-                return await self._stream(exchange, protocol, call, request, resolved, facts)
-            return await self._fold(exchange, call, request, resolved, facts)
+                return await self._stream(exchange, protocol, call)
+            return await self._fold(exchange, call)
 
         return handle
 
-    async def _fold(
-        self, exchange: Exchange, call: Call, request: ChatRequest, resolved: Resolved, facts: ReplyFacts
-    ) -> web.StreamResponse:
+    async def _question(self, exchange: Exchange, call: Call) -> "_Question":
+        """What is to be asked; may wait for the model list. Raises ModelNotFound, or why there is no list."""
+        request, resolved = await self._gateway.resolve(call.request)
+        exchange.trace.model = resolved.name.base
+        prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
+        return _Question(request, resolved, self._facts(exchange, resolved.name.base, prompt_tokens))
+
+    def _facts(self, exchange: Exchange, model: str, prompt_tokens: int | None) -> ReplyFacts:
+        return ReplyFacts(
+            reply_id=self._ids.token(32),
+            request_id=exchange.request_id,
+            created_at=int(self._clock.now()),
+            model=model,
+            prompt_tokens=prompt_tokens,
+        )
+
+    async def _fold(self, exchange: Exchange, call: Call) -> web.StreamResponse:
+        question = await self._question(exchange, call)
         if call.choices == 1:
-            results = [await self._folded(request, resolved, exchange.trace)]
+            results = [await self._folded(question, exchange.trace)]
         else:
             traces = [Trace(exchange.request_id) for _ in range(call.choices)]
             try:
-                results = await _together([self._folded(request, resolved, trace) for trace in traces])
+                results = await _together([self._folded(question, trace) for trace in traces])
             finally:
                 exchange.trace.take_up(traces)
-        response = web.Response(body=call.result(facts, results), content_type="application/json")
+        response = web.Response(body=call.result(question.facts, results), content_type="application/json")
         response.headers.extend(_headers(exchange, call))
         return response
 
-    async def _folded(self, request: ChatRequest, resolved: Resolved, trace: Trace) -> ChatResult:
+    async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
         folder = Folder()
-        async with self._gateway.open(request, resolved, trace, in_one=True) as batches:
+        async with self._gateway.open(question.request, question.resolved, trace, in_one=True) as batches:
             async for batch in batches:
                 folder.feed(batch)
         return folder.result()
 
-    async def _stream(
-        self,
-        exchange: Exchange,
-        protocol: ClientProtocol,
-        call: Call,
-        request: ChatRequest,
-        resolved: Resolved,
-        facts: ReplyFacts,
-    ) -> web.StreamResponse:
+    async def _stream(self, exchange: Exchange, protocol: ClientProtocol, call: Call) -> web.StreamResponse:
         headers = [
             ("Content-Type", protocol.stream_content_type),
             ("Cache-Control", "no-cache"),
@@ -89,51 +89,72 @@ class ChatRoutes:
             *_headers(exchange, call),
         ]
         reply = StreamedReply(exchange.http, headers, protocol.heartbeat, self._clock.monotonic())
-        encoders = [call.encoder(facts, index) for index in range(call.choices)]
-        exchange.stream, exchange.tell = reply, encoders[0].fail
+
+        def tell(error: ProxyError) -> bytes:
+            return call.encoder(self._facts(exchange, call.request.model.base, None), 0).fail(error)
+
+        exchange.stream, exchange.tell = reply, tell
         with self._heartbeats.watch(reply):
+            question = await self._question(exchange, call)
+            encoders = [call.encoder(question.facts, index) for index in range(call.choices)]
+            exchange.tell = encoders[0].fail
             if call.choices == 1:
-                trace = exchange.trace
-
-                async def end(piece: bytes) -> None:
-                    await reply.end(piece + _trailer(call, facts, [trace]))
-
-                await self._write_choice(reply, encoders[0], request, resolved, trace, end)
+                await self._stream_one(exchange, reply, call, question, encoders[0])
             else:
-                traces = [Trace(exchange.request_id) for _ in encoders]
-                endings: list[bytes] = []
-
-                async def keep(piece: bytes) -> None:
-                    endings.append(piece)
-
-                try:
-                    await _together(
-                        [
-                            self._write_choice(reply, encoder, request, resolved, trace, keep)
-                            for encoder, trace in zip(encoders, traces, strict=True)
-                        ]
-                    )
-                finally:
-                    exchange.trace.take_up(traces)
-                await reply.end(b"".join(endings) + _trailer(call, facts, traces))
+                await self._stream_several(exchange, reply, call, question, encoders)
         return reply.response
+
+    async def _stream_one(
+        self, exchange: Exchange, reply: StreamedReply, call: Call, question: "_Question", encoder: EventEncoder
+    ) -> None:
+        """The last piece goes out in one write with what ends the stream."""
+        trace = exchange.trace
+
+        async def end(piece: bytes) -> None:
+            await reply.end(piece + _trailer(call, question.facts, [trace]))
+
+        await self._write_choice(reply, encoder, question, trace, end)
+
+    async def _stream_several(
+        self,
+        exchange: Exchange,
+        reply: StreamedReply,
+        call: Call,
+        question: "_Question",
+        encoders: Sequence[EventEncoder],
+    ) -> None:
+        """All at once, each writing its own chunks as they come."""
+        traces = [Trace(exchange.request_id) for _ in encoders]
+
+        async def end(piece: bytes) -> None:
+            await reply.write(piece, self._clock.monotonic())
+
+        try:
+            await _together(
+                [
+                    self._write_choice(reply, encoder, question, trace, end)
+                    for encoder, trace in zip(encoders, traces, strict=True)
+                ]
+            )
+        finally:
+            exchange.trace.take_up(traces)
+        await reply.end(_trailer(call, question.facts, traces))
 
     async def _write_choice(
         self,
         reply: StreamedReply,
         encoder: EventEncoder,
-        request: ChatRequest,
-        resolved: Resolved,
+        question: "_Question",
         trace: Trace,
         end: Callable[[bytes], Awaitable[None]],
     ) -> None:
-        """Write a choice; `end` gets its last piece, so that it can go out together with what ends the stream.
+        """Write a choice; `end` writes its last piece.
 
         The upstream's own end is waited for after that: a client is not made to wait for it.
         """
         opening = encoder.start()
         now = self._clock.monotonic
-        async with self._gateway.open(request, resolved, trace) as batches:
+        async with self._gateway.open(question.request, question.resolved, trace) as batches:
             async for batch in batches:
                 piece = opening + encoder.encode(batch) if opening else encoder.encode(batch)
                 if isinstance(batch[-1], Finish):
@@ -141,6 +162,12 @@ class ChatRoutes:
                 elif piece:
                     await reply.write(piece, now())
                     opening = b""
+
+
+class _Question(Struct, frozen=True):
+    request: ChatRequest
+    resolved: Resolved
+    facts: ReplyFacts
 
 
 def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:

@@ -7,6 +7,7 @@ can't join them), and `origin` in `usage`, which says whether the upstream's num
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import ClassVar, Final
 
@@ -184,14 +185,19 @@ def media_text(event: MediaOutput) -> str:
 
 
 def _head(facts: ReplyFacts, kind: str) -> dict[str, object]:
-    fingerprint = hashlib.sha256(f"{__version__}/{facts.model}".encode()).hexdigest()[:10]
     return {
         "id": f"chatcmpl-{facts.reply_id}",
         "object": kind,
         "created": facts.created_at,
         "model": facts.model,
-        "system_fingerprint": f"fp_{fingerprint}",
+        "system_fingerprint": _fingerprint(facts.model),
     }
+
+
+@lru_cache(256)
+def _fingerprint(model: str) -> str:
+    """Changes when this program's version does, as OpenAI's changes with its backend."""
+    return "fp_" + hashlib.sha256(f"{__version__}/{model}".encode()).hexdigest()[:10]
 
 
 def _usage(usage: Usage) -> dict[str, object]:

@@ -25,6 +25,13 @@ TICK_SECONDS = 1.0
 SHORTEST_TICK_SECONDS = 0.01  # headers that are to go out at once must not make the ticker spin
 
 
+class _HeadersWithFirstPiece(web.StreamResponse):
+    """Keeps the status line until there is something to send behind it, as aiohttp's own whole responses do: a write
+    costs more than all else that is done for a short reply."""
+
+    _send_headers_immediately = False
+
+
 class StreamedReply:
     """One response. Only its own task calls `write` and `end`; the ticker calls `beat`."""
 
@@ -32,7 +39,7 @@ class StreamedReply:
         self, request: web.BaseRequest, headers: Iterable[tuple[str, str]], heartbeat: bytes, started_at: float
     ) -> None:
         self._request = request
-        self._response = web.StreamResponse(headers=headers)
+        self._response = (_HeadersWithFirstPiece if heartbeat else web.StreamResponse)(headers=headers)
         self._heartbeat = heartbeat
         self._starting: asyncio.Future[None] | None = None
         self.ended = False
