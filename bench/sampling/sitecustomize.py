@@ -25,7 +25,6 @@ class Sampler:
         self._taken = 0
 
     def start(self) -> None:
-        self._stacks.clear()
         signal.signal(signal.SIGPROF, self._sample)
         signal.siginterrupt(signal.SIGPROF, False)
         signal.setitimer(signal.ITIMER_PROF, PERIOD_SECONDS, PERIOD_SECONDS)
@@ -61,4 +60,3 @@ if directory := os.environ.get("BENCH_PROFILE_DIRECTORY"):
     sampler.start()
     signal.signal(signal.SIGTERM, sampler.end)
     atexit.register(sampler.stop)
-    os.register_at_fork(after_in_child=sampler.start)  # timers are not inherited
