@@ -1,9 +1,10 @@
 import itertools
 
-from bench.load import Client, Recorder, pace
-from bench.upstream import Pace, events_at
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bench.load import Client, Recorder, pace
+from bench.upstream import Pace, events_at
 
 REPLY = b"HTTP/1.1 200 OK\r\n\r\n" + events_at(12, 3, 0) + events_at(34, 4, 100) + b"0\r\n\r\n"
 
