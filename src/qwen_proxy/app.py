@@ -6,7 +6,7 @@ it), the *pool* (one for all processes), and the *service* (one HTTP server a wo
 
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 from msgspec import Struct
@@ -27,6 +27,7 @@ from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
 from qwen_proxy.gateway.delivery import Delivery
+from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import ParseOptions
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.table import PROTOCOLS
@@ -172,12 +173,14 @@ def open_gateway(
     catalogue = CatalogueSource(
         fetch, clock=machine.clock, ttl_seconds=settings.models_cache_ttl_seconds, aliases=settings.model_map
     )
+    tokens = QwenTokens()
     gateway = ChatGateway(
         door.upstream,
         leasing,
         catalogue,
         clock=machine.clock,
-        tokens=QwenTokens(),
+        tokens=tokens,
+        load_tokens=tokens.load,
         options=GatewayOptions(
             retry_count=settings.chat_retry_count,
             retry_backoff_seconds=settings.chat_retry_backoff_ms / 1000,
@@ -220,7 +223,14 @@ async def open_service(
     app = _routes(settings, endpoints, gateway, catalogue, heartbeats, overview, diagnostics, machine)
     async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
+        tasks.spawn(_warm_up(catalogue), name="model list")
         yield server
+
+
+async def _warm_up(catalogue: CatalogueSource) -> None:
+    """So that the first request need not wait for the list; one that fails will be tried again by that request."""
+    with suppress(ProxyError):
+        await catalogue.get()
 
 
 def _routes(

@@ -104,6 +104,11 @@ class Sampling(Struct, frozen=True, kw_only=True):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the text may have to be cut."""
+        return bool(self.stop) or self.max_tokens is not None
+
 
 class Reasoning(Struct, frozen=True, kw_only=True):
     """What the client wants of thinking. `enabled` None leaves it to the model name; a budget is in tokens."""

@@ -1,7 +1,7 @@
 """A chat request on its way: one attempt loop within one budget of tries and one deadline."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 
 from msgspec import Struct, structs
@@ -50,13 +50,17 @@ class ChatGateway:
         *,
         clock: Clock,
         tokens: TokenCounter,
+        load_tokens: Callable[[], None] = lambda: None,
         options: GatewayOptions,
     ) -> None:
+        """`load_tokens` makes `tokens` ready; it may take half a second, and is called once, in a thread."""
         self._upstream = upstream
         self._leasing = leasing
         self._catalogue = catalogue
         self._clock = clock
         self._tokens = tokens
+        self._load_tokens = load_tokens
+        self._can_count = False
         self._options = options
 
     async def resolve(self, request: ChatRequest) -> tuple[ChatRequest, Resolved]:
@@ -68,6 +72,7 @@ class ChatGateway:
 
     async def count_prompt(self, request: ChatRequest) -> int:
         """Tokens of the messages, counted here."""
+        await self._ready_to_count()
         parts = (part for message in request.messages for part in message.parts)
         chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
         if chars > COUNT_IN_THREAD_CHARS:
@@ -144,6 +149,8 @@ class ChatGateway:
         self, request: ChatRequest, resolved: Resolved, credential: Credential, deadline: float, trace: Trace
     ) -> AsyncGenerator[Batch]:
         """One try: batches that are not empty, the last of which ends with Finish. Raises ProxyError."""
+        if request.sampling.is_limited:
+            await self._ready_to_count()
         shaper = ReplyShaper(request.sampling, self._options.delivery, self._tokens)
         async with self._upstream.open(request, resolved.model, credential, deadline) as reads:
             async for read in reads:
@@ -178,6 +185,11 @@ class ChatGateway:
             reasoning_tokens=reasoning_tokens,
             origin=UsageOrigin.COUNTED,
         )
+
+    async def _ready_to_count(self) -> None:
+        if not self._can_count:
+            await asyncio.to_thread(self._load_tokens)
+            self._can_count = True
 
     async def _count(self, text: str) -> int:
         if len(text) > COUNT_IN_THREAD_CHARS:

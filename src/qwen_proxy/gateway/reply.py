@@ -22,8 +22,7 @@ class ReplyShaper:
     """
 
     def __init__(self, sampling: Sampling, delivery: Delivery, counter: TokenCounter) -> None:
-        limited = bool(sampling.stop) or sampling.max_tokens is not None
-        self._limiter = Limiter(sampling.stop, sampling.max_tokens, counter) if limited else None
+        self._limiter = Limiter(sampling.stop, sampling.max_tokens, counter) if sampling.is_limited else None
         self._deliverer = Deliverer(delivery)
         self._pending: Batch | None = []
         self._text = io.StringIO()

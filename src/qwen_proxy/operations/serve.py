@@ -1,6 +1,7 @@
 """The commands that go on until they are told to end."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -153,6 +154,9 @@ async def _serve(settings: Settings, keys: Keys, door: Door, host: WorkerHost, m
     async with open_service(
         settings, keys, door, host.leasing, host.leasing, host.listener, machine, drift=drift, workers=workers
     ) as server:
+        # What has been made by now stays: it need not be looked through for garbage again and again.
+        gc.collect()
+        gc.freeze()
         host.ready()
         await host.retired.wait()
         await server.drain(host.drain_seconds)

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from tests.support.clock import FakeClock
 
 from qwen_proxy.chat.models import PLAIN, Mode, Model, Variant
 from qwen_proxy.gateway.catalogue import RETRY_AFTER_FAILURE_SECONDS, Catalogue, CatalogueSource
 from qwen_proxy.ground.errors import ModelNotFound, UpstreamUnavailable
+from tests.support.clock import FakeClock
 
 PLUS = Model(id="qwen3.7-plus", display_name="Qwen3.7-Plus", thinks=True, searches=True)
 MAX = Model(id="qwen3.8-max", display_name="Qwen3.8-Max", thinks=True)
