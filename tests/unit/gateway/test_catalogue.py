@@ -131,6 +131,19 @@ async def test_without_any_list_the_failure_is_told() -> None:
     assert (await source.get()).models == (PLUS,)
 
 
+async def test_all_who_wait_for_a_list_that_does_not_come_share_the_one_failure() -> None:
+    lists = Lists(UpstreamUnavailable("HTTP 503"), [PLUS])
+    source = CatalogueSource(lists, clock=FakeClock(), ttl_seconds=60)
+    lists.gate.clear()
+    waiting = [asyncio.ensure_future(source.get()) for _ in range(5)]  # noqa: TID251
+    await asyncio.sleep(0)
+    lists.gate.set()
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(failure) for failure in told] == [UpstreamUnavailable] * 5
+    assert lists.fetched == 1
+    assert (await source.get()).models == (PLUS,)
+
+
 async def test_lifetime_zero_keeps_the_first_list_until_it_is_refreshed() -> None:
     clock = FakeClock()
     source = CatalogueSource(Lists([PLUS], [MAX]), clock=clock, ttl_seconds=0)
