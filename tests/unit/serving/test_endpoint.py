@@ -5,11 +5,11 @@ import json
 
 import aiohttp
 from aiohttp import web
-from tests.support.http import ADMIN_KEY, USER_KEY, raw, serving
 
 from qwen_proxy.ground.errors import QuotaExhausted
 from qwen_proxy.serving.endpoint import Access, Exchange, incoming
 from qwen_proxy.serving.streaming import StreamedReply
+from tests.support.http import ADMIN_KEY, USER_KEY, raw, serving
 
 USER = {"Authorization": f"Bearer {USER_KEY}"}
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
