@@ -68,8 +68,8 @@ def in_seconds(seconds: float) -> float:
 async def web(
     simulator: Simulator, options: QwenWebOptions | None = None, times: TransportOptions | None = None
 ) -> AsyncGenerator[Web]:
-    """Cleaning up without spacing, unless `options` say otherwise."""
-    options = options or QwenWebOptions(cleanup=CleanupOptions(spacing_seconds=0))
+    """Cleaning up at once, unless `options` say otherwise."""
+    options = options or QwenWebOptions(cleanup=CleanupOptions())
     async with Transport(CLOCK, times) as transport:
         made = Web(simulator, transport, structs.replace(options, base_url=simulator.base_url))
         async with made.upstream:

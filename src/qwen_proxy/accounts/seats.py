@@ -42,9 +42,10 @@ class Seats:
         ordered = sorted(seats, key=lambda seat: (seat.health.last_used_at, seat.account.id))
         self._by_load: list[dict[str, Seat]] = [{seat.account.id: seat for seat in ordered}]
         self._all = dict(self._by_load[0])
+        self._lowest = 0  # no level below it holds anyone: with one busy account there would be hundreds to pass
 
     def __iter__(self) -> Iterator[Seat]:
-        for level in self._by_load:
+        for level in self._by_load[self._lowest :]:
             yield from level.values()
 
     def get(self, account_id: str) -> Seat | None:
@@ -52,6 +53,7 @@ class Seats:
 
     def add(self, seat: Seat) -> None:
         self._all[seat.account.id] = self._by_load[0][seat.account.id] = seat
+        self._lowest = 0
 
     def remove(self, account_id: str) -> None:
         """Its leases may still be out; they end as they do."""
@@ -74,3 +76,5 @@ class Seats:
         if seat.in_use == len(self._by_load):
             self._by_load.append({})
         self._by_load[seat.in_use][account_id] = seat
+        if seat.in_use < self._lowest or (load == self._lowest and not self._by_load[load]):
+            self._lowest = seat.in_use

@@ -26,6 +26,7 @@ class Channel(asyncio.Protocol, Generic[M]):
         self._received = received
         self._transport: asyncio.WriteTransport | None = None
         self.closed = asyncio.Event()
+        self._unsent: list[bytes] = []
 
     async def open(self, sock: socket.socket) -> None:
         """Take over a connected socket; it is closed with the channel."""
@@ -33,10 +34,22 @@ class Channel(asyncio.Protocol, Generic[M]):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, message: FromWorker | FromSupervisor) -> None:
+        if self._transport is None or self.closed.is_set():
+            return
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(encode(message))
+
+    def _flush(self) -> None:
+        """What was sent in one turn of the loop goes out in one write."""
+        unsent = b"".join(self._unsent)
+        self._unsent.clear()
         if self._transport is not None and not self.closed.is_set():
-            self._transport.write(encode(message))
+            self._transport.write(unsent)
 
     def close(self) -> None:
+        if self._unsent:
+            self._flush()
         if self._transport is not None:
             self._transport.close()
 

@@ -1,9 +1,7 @@
 """Deletes the upstream's chats after use: else the account's side bar fills. Source: upstream protocol §3.5."""
 
-import asyncio
 import logging
 from collections import deque
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +9,7 @@ from msgspec import Struct
 
 from qwen_proxy.accounts.model import Credential
 from qwen_proxy.ground.errors import ProxyError, UpstreamChallenged
+from qwen_proxy.runtime.alarm import Alarm
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.upstreams.qwen_web.errors import classify_body
 from qwen_proxy.upstreams.qwen_web.site import Site
@@ -40,9 +39,10 @@ class ChatCleanup:
         self._site = site
         self._options = site.options.cleanup
         self._queue: deque[_Waiting] = deque()  # in order of due_at: the delay is the same for all
-        self._wake = asyncio.Event()
-        self._slots = asyncio.Semaphore(self._options.max_at_once)
+        self._running = 0
         self._tasks = Tasks()
+        self._timers = Tasks()
+        self._alarm = Alarm(site.clock, self._timers, self._start, name="chat cleanup")
         self._is_closing = False
         self._rest_until = 0.0
         self._deleted = self._failed = self._dropped = 0
@@ -60,48 +60,38 @@ class ChatCleanup:
             self._dropped += 1
             return
         self._queue.append(_Waiting(self._site.clock.monotonic() + delay_seconds, credential, chat_id))
-        self._wake.set()
+        self._start()
 
     async def __aenter__(self) -> Self:
+        await self._timers.__aenter__()
         await self._tasks.__aenter__()
-        self._tasks.spawn(self._work(), name="chat cleanup")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_closing = True
-        self._wake.set()
-        await self._tasks.settle(self._options.shutdown_seconds)
+        self._start()
+        clock = self._site.clock
+        deadline = clock.monotonic() + self._options.shutdown_seconds
+        while self._running and (left := deadline - clock.monotonic()) > 0:
+            await self._tasks.settle(left)
         self._dropped += len(self._queue)
         self._queue.clear()
         await self._tasks.__aexit__(kind, error, trace)
+        await self._timers.__aexit__(kind, error, trace)
 
-    async def _work(self) -> None:
-        while self._queue or not self._is_closing:
-            if not self._queue:
-                await self._wake.wait()
-                self._wake.clear()
-                continue
-            now = self._site.clock.monotonic()
-            if self._is_closing and now < self._rest_until:
-                break
-            seconds = max(self._queue[0].due_at, self._rest_until) - now
-            if seconds > 0 and not self._is_closing:
-                await self._sleep_or_close(seconds)
-                continue
-            await self._slots.acquire()
+    def _start(self) -> None:
+        """Begin what is due, as far as there is room; see to it that the rest is begun in its time."""
+        now = self._site.clock.monotonic()
+        while self._queue and self._running < self._options.max_at_once:
+            due_at = self._rest_until if self._is_closing else max(self._queue[0].due_at, self._rest_until)
+            if due_at > now:
+                if not self._is_closing:
+                    self._alarm.at(due_at)
+                return
+            self._running += 1
             self._tasks.spawn(self._delete(self._queue.popleft()), name="delete chat")
-            if self._options.spacing_seconds and not self._is_closing:
-                await self._site.clock.sleep(self._options.spacing_seconds)
-        for _ in range(self._options.max_at_once):  # wait for those under way
-            await self._slots.acquire()
-
-    async def _sleep_or_close(self, seconds: float) -> None:
-        self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
 
     async def _delete(self, chat: _Waiting) -> None:
         try:
@@ -121,8 +111,9 @@ class ChatCleanup:
             log.debug("chat not deleted", extra={"reason": str(error)})
             is_gone = False
         finally:
-            self._slots.release()
+            self._running -= 1
         if is_gone:
             self._deleted += 1
         else:
             self._failed += 1
+        self._start()

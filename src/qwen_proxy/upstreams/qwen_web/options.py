@@ -13,14 +13,12 @@ BASE_URL: Final = "https://chat.qwen.ai"
 class CleanupOptions(Struct, frozen=True, kw_only=True):
     """`delete_after_seconds`: None keeps chats, 0 deletes them at once after use.
 
-    At most `max_waiting` chats wait and `max_at_once` deletions run; starts are `spacing_seconds` apart, and rest for
-    `rest_seconds` after a challenge.
+    At most `max_waiting` chats wait and `max_at_once` deletions run; after a challenge they rest for `rest_seconds`.
     """
 
     delete_after_seconds: float | None = 0
     max_waiting: int = 5000
     max_at_once: int = 8
-    spacing_seconds: float = 0.0
     rest_seconds: float = 120
     shutdown_seconds: float = 5
     timeout_seconds: float = 15

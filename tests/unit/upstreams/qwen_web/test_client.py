@@ -353,7 +353,7 @@ async def test_a_capture_of_a_whole_reply() -> None:
 
 
 def cleaning(**options: float | None) -> QwenWebOptions:
-    return QwenWebOptions(cleanup=structs.replace(CleanupOptions(spacing_seconds=0), **options))
+    return QwenWebOptions(cleanup=structs.replace(CleanupOptions(), **options))
 
 
 async def _settled(made: Web, deleted: int) -> None:
@@ -368,15 +368,6 @@ async def test_chats_are_deleted_in_the_background() -> None:
             await made.ask()
         await _settled(made, 3)
         assert all(chat.deleted for chat in simulator.chats.values())
-
-
-async def test_deletions_start_apart() -> None:
-    async with Simulator() as simulator, web(simulator, cleaning(spacing_seconds=0.05)) as made:
-        for _ in range(12):
-            await made.ask()
-        await _settled(made, 12)
-        times = [seen.at for seen in simulator.seen("chat_delete")]
-        assert times[-1] - times[0] > 11 * 0.05 * 0.8
 
 
 async def test_chats_are_kept() -> None:
