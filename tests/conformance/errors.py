@@ -23,6 +23,7 @@ from qwen_proxy.ground.errors import (
     PermissionDenied,
     PromptTooLong,
     ProxyError,
+    QuotaElsewhere,
     QuotaExhausted,
     ReplyCut,
     ReplyEmpty,
@@ -74,6 +75,7 @@ EXAMPLES: Final[tuple[ProxyError, ...]] = (
     AccountsOutOfQuota("every account rests"),
     AccountsChallenged("every exit rests"),
     AccountsBusy("every account is busy"),
+    QuotaElsewhere(),
     ShuttingDown(),
     InternalError(),
 )

@@ -54,12 +54,13 @@ class ScriptedUpstream:
 class Desk:
     """A Leasing over a fixed row of accounts, `id` or `id@exit`; remembers what was asked and reported."""
 
-    def __init__(self, *accounts: str, renewal: ProxyError | None = None) -> None:
+    def __init__(self, *accounts: str, renewal: ProxyError | None = None, empty: ProxyError | None = None) -> None:
         self.credentials = [
             Credential(account_id=name.partition("@")[0], token=Secret("t"), exit=name.partition("@")[2])
             for name in accounts
         ]
         self.renewal = renewal
+        self.empty = empty  # raised instead of leasing an account that is to be avoided
         self.renewed: list[str] = []
         self.outcomes: list[tuple[str, OutcomeKind]] = []
         self.held = 0
@@ -78,6 +79,8 @@ class Desk:
         if not wanted:
             raise NoAccountUsable("no account is configured")
         wanted.sort(key=lambda each: (each.exit in avoid_exits, each.account_id in avoid_accounts))
+        if self.empty is not None and wanted[0].account_id in avoid_accounts:
+            raise self.empty
         self.held += 1
         lease = DeskLease(wanted[0], self)
         try:

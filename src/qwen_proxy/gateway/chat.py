@@ -1,7 +1,7 @@
 """A chat request on its way: one attempt loop within one budget of tries and one deadline."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Set
 from contextlib import AbstractAsyncContextManager, aclosing
 
 from msgspec import Struct, structs
@@ -18,7 +18,16 @@ from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.reply import ReplyShaper
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.gateway.verdict import Past, Verdict, judge, least_rest_seconds, outcome_of
-from qwen_proxy.ground.errors import ProxyError, ReplyCut, UnsupportedParameter
+from qwen_proxy.ground.errors import (
+    AccountsBusy,
+    AccountsOutOfQuota,
+    NoAccountUsable,
+    ProxyError,
+    QuotaElsewhere,
+    QuotaExhausted,
+    ReplyCut,
+    UnsupportedParameter,
+)
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.tokens import count_messages
 from qwen_proxy.upstreams.base import Upstream
@@ -136,6 +145,8 @@ class ChatGateway:
                 )
                 verdict = judge(error, past)
                 if verdict is Verdict.GIVE_UP or credential is None:
+                    if isinstance(error, QuotaExhausted) and not content_sent:
+                        raise await self._behind_quota(error, plan.avoid_accounts | {trace.account_id}) from error
                     if error.retry_after_seconds is None:
                         error.retry_after_seconds = least_rest_seconds(error, options.challenge_rest_seconds)
                     raise
@@ -166,6 +177,25 @@ class ChatGateway:
                 yield batch + shaper.end(trace.usage)
                 return
         raise ReplyCut  # an upstream that ends without Finish breaks its contract; never a success
+
+    async def _behind_quota(self, error: QuotaExhausted, tried: Set[str]) -> ProxyError:
+        """What to tell when the tries are spent on accounts without quota: how long these rest is no reason for a
+        client to wait while others are free."""
+        try:
+            async with self._leasing.lease(
+                Feature.CHAT, deadline=self._clock.monotonic(), avoid_accounts=tried
+            ) as lease:
+                is_free = lease.credential.account_id not in tried
+        except AccountsBusy:
+            is_free = True
+        except AccountsOutOfQuota as all_are_out:
+            return all_are_out
+        except NoAccountUsable:
+            is_free = False
+        if is_free:
+            return QuotaElsewhere()
+        error.retry_after_seconds = least_rest_seconds(error, self._options.challenge_rest_seconds)
+        return error
 
     async def _renew(self, stale: Credential, deadline: float, plan: "_Plan", trace: Trace) -> None:
         try:

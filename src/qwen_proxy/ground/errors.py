@@ -144,6 +144,14 @@ class QuotaExhausted(AccountError):
         self.retry_after_seconds = rest_seconds
 
 
+class QuotaElsewhere(QuotaExhausted):
+    """Every account that this request tried turned out to have no quota left, and others are free."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.args = ("the accounts tried have no quota left; others have: send the request again",)
+
+
 # --- an exit's ---------------------------------------------------------------------------------------------
 
 

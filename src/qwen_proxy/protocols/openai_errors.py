@@ -25,6 +25,7 @@ from qwen_proxy.ground.errors import (
     PermissionDenied,
     PromptTooLong,
     ProxyError,
+    QuotaElsewhere,
     QuotaExhausted,
     RouteNotFound,
     ShuttingDown,
@@ -101,7 +102,9 @@ def error_reply(error: ProxyError, request_id: str) -> ErrorReply:
     headers: list[tuple[str, str]] = []
     if error.retry_after_seconds is not None:
         headers.append(("Retry-After", str(max(1, ceil(error.retry_after_seconds)))))
-    if error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable):
+    if isinstance(error, QuotaElsewhere):
+        headers.append(("x-should-retry", "true"))
+    elif error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable):
         headers.append(("x-should-retry", "false"))
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", ", ".join(error.allowed)))

@@ -228,6 +228,25 @@ async def test_the_last_failure_says_when_to_come_again_where_that_is_known(
     assert told.value.retry_after_seconds == seconds
 
 
+@pytest.mark.parametrize(
+    ("desk", "told", "seconds"),
+    [
+        (Desk("a", "b", "c"), errors.QuotaElsewhere, 1),  # c is free
+        (Desk("a", "b", empty=errors.AccountsBusy("all busy")), errors.QuotaElsewhere, 1),
+        (Desk("a", "b", empty=errors.AccountsOutOfQuota("all out", 7200)), errors.AccountsOutOfQuota, 7200),
+        (Desk("a", "b", empty=errors.NoAccountUsable("the others can't sign in")), errors.QuotaExhausted, 3600),
+        (Desk("a", "b"), errors.QuotaExhausted, 3600),  # the pool would give a tried one again
+    ],
+)
+async def test_tries_spent_on_quota_tell_how_long_to_wait_only_when_nobody_else_is_free(
+    desk: Desk, told: type[errors.ProxyError], seconds: float
+) -> None:
+    with pytest.raises(told) as caught:
+        await ask(gateway(scripted([errors.QuotaExhausted(3600)]), desk), question())
+    assert caught.value.retry_after_seconds == seconds
+    assert desk.held == 0
+
+
 async def test_without_an_account_the_pools_reason_is_told() -> None:
     with pytest.raises(errors.NoAccountUsable):
         await ask(gateway(scripted(GOOD), Desk(), retry_count=3), question())

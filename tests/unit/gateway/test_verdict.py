@@ -19,6 +19,7 @@ ROWS: list[tuple[ProxyError, Verdict, OutcomeKind]] = [
         OutcomeKind.CREDENTIAL_REJECTED,
     ),
     (errors.QuotaExhausted(3600), Verdict.OTHER_ACCOUNT, OutcomeKind.OUT_OF_QUOTA),
+    (errors.QuotaElsewhere(), Verdict.OTHER_ACCOUNT, OutcomeKind.OUT_OF_QUOTA),
     (errors.UpstreamChallenged("html"), Verdict.CHALLENGED, OutcomeKind.CHALLENGED),
     (errors.ExitUnreachable("refused"), Verdict.OTHER_EXIT, OutcomeKind.EXIT_UNREACHABLE),
     (errors.UpstreamTimeout("total", 1), Verdict.GIVE_UP, OutcomeKind.UPSTREAM_FAILED),
