@@ -60,7 +60,7 @@ def whole(low: int, high: int) -> Parser:
 
 def decimal(low: float, high: float) -> Parser:
     """A float from `low` to `high`."""
-    accepts = f"a number from {low:g} to {high:g}"
+    accepts = f"a number from {low:.10g} to {high:.10g}"  # 10 digits: no 3.2e+07
 
     def read(text: str) -> float:
         if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text) or not low <= float(text) <= high:

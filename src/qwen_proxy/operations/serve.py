@@ -1,8 +1,10 @@
 """The commands that go on until they are told to end."""
 
 import asyncio
+import errno
 import gc
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +18,11 @@ from qwen_proxy.admin.diagnostics import DriftBody, WorkerBody
 from qwen_proxy.app import Door, Machine, open_door, open_pool, open_service
 from qwen_proxy.config.credentials import Keys, LoadedKeys, load_keys
 from qwen_proxy.config.logs import log_options
-from qwen_proxy.config.settings import Settings, load
+from qwen_proxy.config.settings import Settings, WrongSetting, load
 from qwen_proxy.operations.upstream import on_loopback, open_destination
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.environment import processors
+from qwen_proxy.runtime.logfile import check_folder
 from qwen_proxy.runtime.logs import Logs
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.simulator import Scenario, Simulator
@@ -54,13 +57,15 @@ def run(main: Coroutine[None, None, T]) -> T:
 def serve(environ: Mapping[str, str], dotenv: Path, *, reload: bool, tell: Tell) -> int:
     """Supervise the workers until SIGTERM or SIGINT; the exit code.
 
-    `tell` gets whole lines for the operator. Raises WrongSetting before anything has begun, and OSError when the
-    address can't be listened on.
+    `tell` gets whole lines for the operator. Raises WrongSetting before anything has begun, also when the address
+    can't be listened on or the log can't be written.
     """
     settings = load(environ, dotenv)
     keys = load_keys(settings, Machine().ids)
     for warning in (*settings.warnings, *keys.warnings):
         tell(f"Warning: {warning}")
+    if settings.file_log:
+        _check_log_folder(settings.log_dir)
     with Logs(log_options(settings, "supervisor", sys.stderr)):
         return run(_supervise(settings, keys, environ, reload=reload, tell=tell))
 
@@ -69,7 +74,7 @@ async def _supervise(
     settings: Settings, keys: LoadedKeys, environ: Mapping[str, str], *, reload: bool, tell: Tell
 ) -> int:
     machine = Machine()
-    listeners = listen(settings.host, settings.port, settings.workers or processors())
+    listeners = _listen(settings)
     address: tuple[str, int] = listeners[0].getsockname()[:2]
     async with (
         open_destination(settings) as destination,
@@ -90,6 +95,25 @@ async def _supervise(
                 tell(line)
 
         return await Supervisor(listeners, pool, machine.clock, options, started).run()
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    host, port = settings.host, settings.port
+    try:
+        return listen(host, port, settings.workers or processors())
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise WrongSetting("SERVICE_PORT", str(port), f"a free port ({host}:{port} is taken)") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise WrongSetting("SERVICE_PORT", str(port), "a port this user may listen on, such as 3000") from error
+        raise WrongSetting("LISTEN_ADDRESS", host, f"an address of this machine ({error.strerror})") from error
+
+
+def _check_log_folder(folder: Path) -> None:
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise WrongSetting("LOG_DIR", str(folder), f"a folder that can be written ({error.strerror})") from error
 
 
 def _welcome(settings: Settings, keys: LoadedKeys, address: tuple[str, int], workers: int) -> Sequence[str]:

@@ -2,7 +2,15 @@
 
 import fcntl
 import os
+import tempfile
 from pathlib import Path
+
+
+def check_folder(folder: Path) -> None:
+    """Raises OSError when no file can be made there: what `RollingFile` writes would be lost without a word."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 class RollingFile:
