@@ -137,19 +137,15 @@ class ChatGateway:
                 return
             except ProxyError as error:
                 trace.failures.append(type(error).__name__)
-                past = Past(
-                    tries_left=options.retry_count + 1 - trace.tries,
-                    content_sent=content_sent,
-                    renewed=plan.renewed,
-                    challenged=plan.challenged,
-                )
+                past = Past(options.retry_count + 1 - trace.tries, content_sent, plan.renewed, plan.challenged)
                 verdict = judge(error, past)
-                if verdict is Verdict.GIVE_UP or credential is None:
-                    if isinstance(error, QuotaExhausted) and not content_sent:
-                        raise await self._behind_quota(error, plan.avoid_accounts | {trace.account_id}) from error
-                    if error.retry_after_seconds is None:
-                        error.retry_after_seconds = least_rest_seconds(error, options.challenge_rest_seconds)
+                if credential is None:
                     raise
+                if verdict is Verdict.GIVE_UP:
+                    told = await self._last_word(error, plan.avoid_accounts | {credential.account_id}, content_sent)
+                    if told is error:
+                        raise
+                    raise told from error
                 plan.after(verdict, credential)
             if verdict is Verdict.RENEW:
                 await self._renew(credential, queue_deadline, plan, trace)
@@ -178,23 +174,25 @@ class ChatGateway:
                 return
         raise ReplyCut  # an upstream that ends without Finish breaks its contract; never a success
 
-    async def _behind_quota(self, error: QuotaExhausted, tried: Set[str]) -> ProxyError:
-        """What to tell when the tries are spent on accounts without quota: how long these rest is no reason for a
-        client to wait while others are free."""
-        try:
-            async with self._leasing.lease(
-                Feature.CHAT, deadline=self._clock.monotonic(), avoid_accounts=tried
-            ) as lease:
-                is_free = lease.credential.account_id not in tried
-        except AccountsBusy:
-            is_free = True
-        except AccountsOutOfQuota as all_are_out:
-            return all_are_out
-        except NoAccountUsable:
-            is_free = False
-        if is_free:
-            return QuotaElsewhere()
-        error.retry_after_seconds = least_rest_seconds(error, self._options.challenge_rest_seconds)
+    async def _last_word(self, error: ProxyError, tried: Set[str], content_sent: bool) -> ProxyError:
+        """What to tell when nothing more is tried: the failure, with the time to wait where that is known.
+
+        How long the accounts without quota rest that were tried is no reason to wait while others are free.
+        """
+        if isinstance(error, QuotaExhausted) and not content_sent:
+            try:
+                now = self._clock.monotonic()
+                async with self._leasing.lease(Feature.CHAT, deadline=now, avoid_accounts=tried) as lease:
+                    if lease.credential.account_id not in tried:
+                        return QuotaElsewhere()
+            except AccountsBusy:
+                return QuotaElsewhere()
+            except AccountsOutOfQuota as all_are_out:
+                return all_are_out
+            except NoAccountUsable:
+                pass  # the others are of no use for reasons of their own
+        if error.retry_after_seconds is None:
+            error.retry_after_seconds = least_rest_seconds(error, self._options.challenge_rest_seconds)
         return error
 
     async def _renew(self, stale: Credential, deadline: float, plan: "_Plan", trace: Trace) -> None:
