@@ -212,7 +212,7 @@ async def open_service(
 ) -> AsyncGenerator[HttpServer]:
     """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several."""
     clock = machine.clock
-    endpoints = Endpoints(Authenticator(keys), clock=clock, ids=machine.ids)
+    endpoints = Endpoints(Authenticator(keys), clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds)
     gateway, catalogue = open_gateway(settings, door, leasing, machine)
     heartbeats = Heartbeats(
         clock,
@@ -223,6 +223,7 @@ async def open_service(
     app = _routes(settings, endpoints, gateway, catalogue, heartbeats, overview, diagnostics, machine)
     async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
+        tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
         tasks.spawn(_warm_up(catalogue), name="model list")
         yield server
 

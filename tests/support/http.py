@@ -12,6 +12,7 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.runtime.clock import Clock, SystemClock
 from qwen_proxy.runtime.ids import SystemIds
+from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.auth import Authenticator
 from qwen_proxy.serving.endpoint import Access, Endpoints, Handler
 from qwen_proxy.serving.server import HttpServer
@@ -35,15 +36,21 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, access: Access = Access.KEY, clock: Clock | None = None) -> AsyncGenerator[Served]:
+async def serving(
+    handler: Handler, access: Access = Access.KEY, clock: Clock | None = None, read_seconds: float = 60
+) -> AsyncGenerator[Served]:
     """`POST /` and `GET /` go to the handler, with OpenAI's errors."""
     endpoints = Endpoints(
-        Authenticator(Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])), clock=clock or SystemClock(), ids=SystemIds()
+        Authenticator(Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])),
+        clock=clock or SystemClock(),
+        ids=SystemIds(),
+        read_seconds=read_seconds,
     )
     app = web.Application(client_max_size=1000)
     app.router.add_route("*", "/", endpoints.endpoint(handler, OpenAIChat(), access))
     sock = listener()
-    async with HttpServer(app, endpoints, sock) as server:
+    async with Tasks() as tasks, HttpServer(app, endpoints, sock) as server:
+        tasks.spawn(server.close_silent(SystemClock(), read_seconds), name="silent connections")
         yield Served(sock.getsockname()[1], server, endpoints)
 
 

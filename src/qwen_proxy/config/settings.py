@@ -61,6 +61,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...]
     models_open: bool
     max_body_bytes: int
+    request_read_seconds: float
     request_deadline_seconds: float
     header_commit_seconds: float
     heartbeat_seconds: float

@@ -65,6 +65,13 @@ _SERVICE: Final = Group(
         Variable("MODELS_OPEN", "models_open", BOOLEAN, "true", "Whether GET /models answers without a key"),
         Variable("MAX_BODY_BYTES", "max_body_bytes", SIZE, "8M", "Largest request body that is read"),
         Variable(
+            "REQUEST_READ_SECONDS",
+            "request_read_seconds",
+            decimal(0.1, 3600),
+            "60",
+            "How long a client may take to send a request's headers, and as long again for its body",
+        ),
+        Variable(
             "REQUEST_DEADLINE_SECONDS",
             "request_deadline_seconds",
             decimal(1, 86400),

@@ -83,6 +83,14 @@ class BodyTooLarge(ClientError):
         self.limit_bytes = limit_bytes
 
 
+class RequestTooSlow(ClientError):
+    """The body did not come whole within the time for it."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        super().__init__(f"the request body did not come whole within {limit_seconds:g} seconds")
+        self.limit_seconds = limit_seconds
+
+
 class PromptTooLong(ClientError):
     """The rendered prompt does not fit. `size` and `limit` are in `unit`."""
 

@@ -11,7 +11,14 @@ from msgspec import Struct
 from qwen_proxy.accounts.report import masked
 from qwen_proxy.config.credentials import KeyInfo
 from qwen_proxy.gateway.trace import Trace
-from qwen_proxy.ground.errors import BodyTooLarge, InternalError, InvalidRequest, ProxyError, ShuttingDown
+from qwen_proxy.ground.errors import (
+    BodyTooLarge,
+    InternalError,
+    InvalidRequest,
+    ProxyError,
+    RequestTooSlow,
+    ShuttingDown,
+)
 from qwen_proxy.protocols.base import ClientProtocol, Incoming
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
@@ -34,6 +41,8 @@ class Access(Enum):
 class Exchange(Struct, kw_only=True):
     """One request while it is served. `caller` is None on an open route.
 
+    read_seconds: the time the body may take.
+
     A handler that streams sets `stream` and `tell`, so that a failure behind the headers is told in the stream.
     """
 
@@ -42,6 +51,7 @@ class Exchange(Struct, kw_only=True):
     started_at: float
     caller: KeyInfo | None
     path: str
+    read_seconds: float
     stream: StreamedReply | None = None
     tell: Callable[[ProxyError], bytes] | None = None
 
@@ -56,13 +66,15 @@ Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
 class Endpoints:
     """Makes aiohttp handlers out of ours, the same way for every route."""
 
-    def __init__(self, authenticator: Authenticator, *, clock: Clock, ids: Ids) -> None:
+    def __init__(self, authenticator: Authenticator, *, clock: Clock, ids: Ids, read_seconds: float = 60) -> None:
         self._authenticator = authenticator
         self._clock = clock
         self._ids = ids
+        self._read_seconds = read_seconds
         self._active: set[asyncio.Task[object]] = set()
         self._expired = False
         self.draining = False  # answers then close their connection
+        self.asked: set[object] = set()  # connections on which a request has come; the server takes out what has gone
 
     @property
     def active(self) -> int:
@@ -94,7 +106,9 @@ class Endpoints:
                 started_at=self._clock.monotonic(),
                 caller=None,
                 path=request.rel_url.raw_path,
+                read_seconds=self._read_seconds,
             )
+            self.asked.add(request.protocol)
             response: web.StreamResponse | None = None
             task = asyncio.current_task()
             assert task is not None
@@ -186,12 +200,16 @@ async def expect(request: web.Request) -> None:
 
 
 async def incoming(exchange: Exchange) -> Incoming:
-    """Read the body whole (aiohttp notices a client that left only then). Raises BodyTooLarge, InvalidRequest."""
+    """Read the body whole (aiohttp notices a client that left only then). Raises BodyTooLarge, InvalidRequest,
+    RequestTooSlow."""
     request = exchange.http
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        body = await request.read()
+        async with asyncio.timeout(exchange.read_seconds):
+            body = await request.read()
+    except TimeoutError as error:
+        raise RequestTooSlow(exchange.read_seconds) from error
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(request.client_max_size) from error
     except (web.RequestPayloadError, web.HTTPException, ValueError) as error:

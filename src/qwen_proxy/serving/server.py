@@ -8,7 +8,9 @@ from typing import Self
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 
+from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.serving.endpoint import Endpoints
 
 # A peer that vanished without a FIN is noticed after 30 + 3 x 10 s, also while nothing is being sent.
@@ -71,6 +73,22 @@ class HttpServer:
         await self._runner.setup()
         await web.SockSite(self._runner, self._listener, backlog=1024).start()
         return self
+
+    async def close_silent(self, clock: Clock, limit_seconds: float) -> None:
+        """Until cancelled: close connections on which no request's head has come whole within the limit (and a second or
+        a quarter of it more). aiohttp itself bounds that only behind a first request, by IDLE_CONNECTION_SECONDS."""
+        asked = self._endpoints.asked
+        since: dict[RequestHandler, float] = {}
+        while (server := self._runner.server) is not None:
+            now = clock.monotonic()
+            connections = server.connections
+            asked.intersection_update(connections)
+            since = {each: since.get(each, now) for each in connections if each not in asked}
+            for connection, opened_at in since.items():
+                if now - opened_at >= limit_seconds:
+                    connection.force_close()
+            # Often, since connections that have gone stay in `asked` until now.
+            await clock.sleep(min(1.0, limit_seconds / 4))
 
     async def drain(self, timeout_seconds: float) -> None:
         """Stop accepting at once, close idle connections, let requests run to their end or to the timeout."""

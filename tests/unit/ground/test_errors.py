@@ -21,6 +21,7 @@ from qwen_proxy.ground.errors import (
     QuotaExhausted,
     ReplyCut,
     ReplyEmpty,
+    RequestTooSlow,
     RouteNotFound,
     ShuttingDown,
     SignInReason,
@@ -52,6 +53,7 @@ from qwen_proxy.ground.errors import (
         (RouteNotFound("GET", "/x"), Blame.CLIENT, "there is no GET /x here"),
         (MethodNotAllowed("PUT", "/x", ["GET", "POST"]), Blame.CLIENT, "/x does not take PUT; it takes GET, POST"),
         (BodyTooLarge(10), Blame.CLIENT, "(10 bytes)"),
+        (RequestTooSlow(60), Blame.CLIENT, "within 60 seconds"),
         (PromptTooLong(11, 10), Blame.CLIENT, "prompt is too long: 11 tokens > 10 maximum"),
         (PromptTooLong(11, 10, "bytes"), Blame.CLIENT, "prompt is too long: 11 bytes > 10 maximum"),
         (InputRefused("invalid_input"), Blame.CLIENT, "(invalid_input)"),
@@ -86,6 +88,7 @@ def test_facts_are_kept():
     assert (ModelNotFound("q", ["r"]).model, ModelNotFound("q", ["r"]).near) == ("q", ("r",))
     assert MethodNotAllowed("PUT", "/x", ["GET"]).allowed == ("GET",)
     assert BodyTooLarge(10).limit_bytes == 10
+    assert RequestTooSlow(60).limit_seconds == 60
     assert (PromptTooLong(11, 10).size, PromptTooLong(11, 10).limit) == (11, 10)
     assert ContentRefused("x").code == "x"
     assert SignInRefused(SignInReason.UNKNOWN).reason is SignInReason.UNKNOWN

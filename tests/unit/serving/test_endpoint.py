@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from qwen_proxy.ground.errors import QuotaExhausted
@@ -54,6 +55,36 @@ async def test_a_body_beyond_the_cap_is_refused_by_name() -> None:
         async with session.post(served.url, headers=USER, data=b"x" * 1001) as response:
             assert response.status == 413
             assert "1000" in (await response.json())["error"]["message"]
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async with serving(echo, read_seconds=0.1) as served:
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nx-api-key: {USER_KEY}\r\nContent-Length: 2\r\n\r\n{{"
+        reader, writer = await raw(served.port, head.encode())
+        assert (await asyncio.wait_for(reader.readline(), 2)).startswith(b"HTTP/1.1 408")
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST / HTTP/1.1\r\nHost: x\r\nx-api-"])
+async def test_a_connection_that_does_not_ask_is_closed(sent: bytes) -> None:
+    async with serving(echo, read_seconds=0.1) as served:
+        reader, writer = await raw(served.port, sent)
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.close()
+
+
+async def test_a_connection_that_has_asked_may_wait_for_its_answer_and_between_requests() -> None:
+    async def slow(exchange: Exchange) -> web.StreamResponse:
+        await asyncio.sleep(0.3)
+        return web.Response(body=b"{}")
+
+    async with serving(slow, read_seconds=0.1) as served:
+        reader, writer = await raw(served.port, b"")
+        for _ in range(2):
+            writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nx-api-key: {USER_KEY}\r\n\r\n".encode())
+            assert (await asyncio.wait_for(reader.readuntil(b"{}"), 2)).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.3)
+        writer.close()
 
 
 async def test_an_admin_route_refuses_a_users_key() -> None:
