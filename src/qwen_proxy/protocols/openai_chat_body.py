@@ -13,6 +13,9 @@ from msgspec import Meta, Raw, Struct
 from qwen_proxy.ground.errors import InvalidRequest
 
 Positive = Annotated[int, Meta(ge=1)]
+MAX_MESSAGES: Final = (
+    10_000  # each takes a line of a prompt, which holds fewer; 180,000 of them held the loop for a second
+)
 
 
 class LinkBody(Struct):
@@ -60,7 +63,7 @@ class ToolCallBody(Struct):
 
 class MessageBody(Struct):
     role: str
-    content: str | list[PartBody] | None = None
+    content: str | Annotated[list[PartBody], Meta(max_length=MAX_MESSAGES)] | None = None
     name: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -108,7 +111,7 @@ class StreamOptionsBody(Struct):
 
 
 class ChatBody(Struct):
-    messages: Annotated[list[MessageBody], Meta(min_length=1)]
+    messages: Annotated[list[MessageBody], Meta(min_length=1, max_length=MAX_MESSAGES)]
     model: str | None = None
     stream: bool | str | None = None
     stream_options: StreamOptionsBody | None = None

@@ -115,6 +115,12 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes, problem: str):
     [
         ({}, "messages", "`messages` is missing"),
         ({"messages": []}, "messages", "messages: expected `array` of length >= 1"),
+        ({"messages": [USER] * 10_001}, "messages", "messages: expected `array` of length <= 10000"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}] * 10_001}]},
+            "messages[0].content",
+            "messages[0].content: expected `array` of length <= 10000",
+        ),
         ({"messages": "Hi"}, "messages", "messages: expected `array`, got `string`"),
         ({"messages": [{"content": "Hi"}]}, "messages[0].role", "`messages[0].role` is missing"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "expected `string | array | null`"),
