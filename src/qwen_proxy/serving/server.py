@@ -75,8 +75,10 @@ class HttpServer:
         return self
 
     async def close_silent(self, clock: Clock, limit_seconds: float) -> None:
-        """Until cancelled: close connections on which no request's head has come whole within the limit, a second late at
-        most. aiohttp itself bounds that only behind a first request, by IDLE_CONNECTION_SECONDS."""
+        """Until cancelled: close connections on which no request's head has come whole within the limit, or soon after.
+
+        aiohttp itself bounds that only behind a first request, by IDLE_CONNECTION_SECONDS.
+        """
         asked = self._endpoints.asked
         since: dict[RequestHandler, float] = {}
         while (server := self._runner.server) is not None:
