@@ -41,6 +41,7 @@ from qwen_proxy.upstreams.transport import Transport
 T = TypeVar("T")
 
 DOTENV: Final = Path(".env")
+PIPE_WIDTH: Final = 240  # for who reads a table line by line; a terminal has its own
 MARKS: Final[Mapping[advice.Verdict, tuple[str, str]]] = {
     advice.Verdict.OK: ("ok", "green"),
     advice.Verdict.WARN: ("warn", "yellow"),
@@ -211,7 +212,7 @@ def models(as_json: Json = False) -> None:
     if as_json:
         _print_json({"models": found})
         return
-    table = Table(Column("Model", overflow="fold"), "Upstream id", "Context", "Can", box=None, pad_edge=False)
+    table = Table(Column("Model", no_wrap=True), "Upstream id", "Context", "Can", box=None, pad_edge=False)
     for model in found:
         abilities = model.capabilities
         can = [name for name in ("thinking", "search", "vision") if getattr(abilities, name)]
@@ -339,7 +340,10 @@ async def _through_server(settings: Settings, ask: Callable[[ServerClient], Awai
 
 
 def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def _print_json(document: object) -> None:

@@ -107,6 +107,8 @@ async def test_models_and_chat_work_with_nothing_configured(tmp_path: Path):
     port = str(free_port())
     models = await run_command(tmp_path, "models", "--json", SERVICE_PORT=port)
     assert models.code == 0 and "Qwen3.7-Plus" in [model["id"] for model in models.json["models"]]
+    table = await run_command(tmp_path, "models", SERVICE_PORT=port)  # into a pipe: a model a line
+    assert len(table.out.splitlines()) == 1 + len(models.json["models"])
     chat = await run_command(tmp_path, "chat", "hello", "--json", "--thinking", SERVICE_PORT=port)
     assert chat.code == 0 and "hello" in chat.json["text"] and chat.json["reasoning"]
 
@@ -200,6 +202,7 @@ async def test_doctor_gives_distinct_advice_for_six_faults(tmp_path: Path):
             assert ran.code == (0 if fault == "drift" else 1)
             assert not faults.keys() - {fault} & found.keys(), (fault, found)
             advice[fault] = found[fault]
+            assert "upstream_down" not in found  # nobody is sent to look for the fault elsewhere
     assert len(set(advice.values())) == 6
 
 

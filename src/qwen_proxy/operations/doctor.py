@@ -112,12 +112,15 @@ class Doctor:
             yield failed("accounts", Trouble.NO_ACCOUNT, "there is no account")
         states = {facts.exit: judge_exit(facts, now) for facts in after.exits}
         offset = after.upstream.clock_offset_seconds
+        exits: list[Check] = []
         for name, found in probed:
             known = states.pop(name, None)
             offset = found.clock_offset_seconds if offset is None else offset
-            yield known if known is not None and known.trouble else _probed(name, found)
-        for check in states.values():
+            exits.append(known if known is not None and known.trouble else _probed(name, found))
+        for check in (*exits, *states.values()):
             yield check
+            if check.trouble and chat.trouble is Trouble.UPSTREAM_DOWN:
+                chat = failed("chat", Trouble.CHAT_FAILED, chat.says)  # it follows from the exit, whose line tells more
         yield judge_clock(offset)
         yield models
         yield chat

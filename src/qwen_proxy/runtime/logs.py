@@ -211,7 +211,7 @@ def _text_line(record: logging.LogRecord, options: LogOptions) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = f"{value:.12g}" if isinstance(value, float) else str(value)
     plain = text.isprintable() and not any(mark in text for mark in " \"'=")
     return text if plain else _json_text(text)
 

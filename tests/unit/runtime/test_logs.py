@@ -27,9 +27,9 @@ def decoded(stream: io.StringIO) -> list[dict[str, object]]:
 def test_text_line_is_a_word_and_its_fields():
     stream = io.StringIO()
     with Logs(TEXT, stream):
-        log.info("lease", extra={"account": "al***@x", "wait_seconds": 0.25, "why": "a b", "none": None})
+        log.info("lease", extra={"account": "al***@x", "wait_seconds": 0.25, "why": "a b", "until": 1798012780.0})
     line = stream.getvalue()
-    assert line.endswith(' INFO  lease account=al***@x wait_seconds=0.25 why="a b"\n')
+    assert line.endswith(' INFO  lease account=al***@x wait_seconds=0.25 why="a b" until=1798012780\n')
 
 
 def test_json_line_has_typed_fields_and_the_originals_level_words():
