@@ -7,6 +7,7 @@ it), the *pool* (one for all processes), and the *service* (one HTTP server a wo
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
@@ -48,6 +49,8 @@ from qwen_proxy.upstreams.qwen_web.login import SignIn
 from qwen_proxy.upstreams.qwen_web.options import CleanupOptions, QwenWebOptions
 from qwen_proxy.upstreams.qwen_web.site import Site
 from qwen_proxy.upstreams.transport import Transport, TransportOptions
+
+MOST_OTHER_EXITS: Final = 2  # that are tried for the model list: each may take its time to fail
 
 
 class Machine(Struct, frozen=True):
@@ -99,10 +102,12 @@ def transport_options(settings: Settings) -> TransportOptions:
 
 def web_options(settings: Settings, base_url: str) -> QwenWebOptions:
     usual = HeaderOptions()
+    general, own = general_exit(settings), dict.fromkeys(line.exit for line in settings.accounts)
     minutes = settings.cleanup_minutes
     return QwenWebOptions(
         base_url=base_url,
-        exit=general_exit(settings),
+        exit=general,
+        other_exits=tuple(exit for exit in own if exit not in ("", general))[:MOST_OTHER_EXITS],
         headers=HeaderOptions(
             user_agent=settings.user_agent or usual.user_agent,
             version=settings.web_version or usual.version,

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from aiohttp import ClientResponse, ClientSession
 
+from qwen_proxy.gateway.catalogue import RETRY_FIRST_SECONDS
 from qwen_proxy.simulator import Fault, Reply, Scenario, plain
 from qwen_proxy.simulator.replies import flat_error, json_reply, success, unavailable
 from tests.support.http import ADMIN_KEY
@@ -179,11 +180,16 @@ async def test_a_list_that_cannot_be_fetched_again_serves_on() -> None:
         assert len(gateway.simulator.seen("models")) == 2  # the failure is not repeated by each request
 
 
-async def test_a_list_that_never_came_is_asked_for_again_by_the_next_request() -> None:
+async def test_a_list_that_never_came_is_asked_for_again_a_little_later() -> None:
     faults = [Fault(unavailable(), "models", times=1), Fault(unavailable(), "models_v2", times=1)]
     async with running(Scenario(faults=faults)) as gateway:
         async with gateway.client.get("/v1/models") as response:
             assert response.status in (502, 503)
+        asked = len(gateway.simulator.requests)
+        async with gateway.client.get("/models") as response:
+            assert response.status in (502, 503)
+        assert len(gateway.simulator.requests) == asked  # nobody can make us hammer a site that fails
+        await asyncio.sleep(RETRY_FIRST_SECONDS)
         assert await ids(gateway)
 
 

@@ -113,6 +113,18 @@ async def test_a_renewed_token_comes_through_the_proxy_of_its_account() -> None:
             assert all(seen.peer[1] in own.ports for seen in sign_ins)
 
 
+async def test_the_model_list_comes_through_another_accounts_proxy_where_the_first_is_dead() -> None:
+    names = known()
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        dead = gone.getsockname()[1]
+    async with HttpProxy(names=names) as proxy:
+        accounts = [f"{ONE[0]}|http://127.0.0.1:{dead}", f"b@example.com:pw|http://127.0.0.1:{proxy.port}"]
+        async with behind(accounts) as gateway:
+            lead(names, gateway)
+            assert (await whole(gateway)).status == 200
+            assert "models" in calls_through(proxy, gateway)
+
+
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
 async def test_with_the_proxy_dead_nothing_goes_direct(scheme: str) -> None:
     """The upstream is reachable directly here, so that a call around the proxy would be seen."""

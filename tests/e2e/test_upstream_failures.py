@@ -8,6 +8,7 @@ import pytest
 from msgspec import Struct
 
 import qwen_proxy.simulator.frames as frames
+from qwen_proxy.gateway.catalogue import RETRY_FIRST_SECONDS
 from qwen_proxy.simulator import Cut, Drop, Fault, Pause, Reply, Reset, Scenario, SendHeaders, Stall, Step, stream
 from qwen_proxy.simulator.replies import (
     WAF_PAGE,
@@ -374,6 +375,7 @@ async def test_all_who_wait_for_a_model_list_that_does_not_come_are_told_at_once
         assert {reply.status for reply in replies} == {504}
         assert len(gateway.simulator.seen("models")) < 6
         gateway.scenario.faults = []
+        await asyncio.sleep(RETRY_FIRST_SECONDS)
         assert (await whole(gateway)).status == 200
 
 

@@ -15,6 +15,7 @@ from qwen_proxy.runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_FAILURE_SECONDS = 15.0  # how soon a failed fetch is tried again while a stale list serves
+RETRY_FIRST_SECONDS = 2.0  # ... while there is none: GET /models is open to all, and must not hammer the upstream
 
 
 class Resolved(Struct, frozen=True):
@@ -99,6 +100,7 @@ class CatalogueSource:
         self._current: Catalogue | None = None
         self._stale_at = 0.0
         self._failure: ProxyError = UpstreamUnavailable("no model list was fetched yet")  # of the last failed fetch
+        self._again_at = 0.0  # not before, while there is no list
         self._fetches = 0
         self._lock = asyncio.Lock()
 
@@ -109,12 +111,14 @@ class CatalogueSource:
             return current
         if current is not None and self._lock.locked():
             return current  # someone is fetching; what is stale serves until then
+        if current is None and self._clock.monotonic() < self._again_at:
+            raise self._failure.with_traceback(None)
         fetches = self._fetches
         async with self._lock:
             if self._fetches == fetches:
                 return await self._refreshed()
             if self._current is None:  # what the others waited for failed: not again for each of them
-                raise self._failure
+                raise self._failure.with_traceback(None)
             return self._current
 
     async def refresh(self) -> Catalogue:
@@ -131,6 +135,7 @@ class CatalogueSource:
             self._fetches += 1
             self._failure = error
             if self._current is None:
+                self._again_at = self._clock.monotonic() + RETRY_FIRST_SECONDS
                 raise
             log.warning("model list not refreshed", extra={"reason": str(error)})
             self._stale_at = self._clock.monotonic() + RETRY_AFTER_FAILURE_SECONDS

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from qwen_proxy.chat.models import PLAIN, Mode, Model, Variant
-from qwen_proxy.gateway.catalogue import RETRY_AFTER_FAILURE_SECONDS, Catalogue, CatalogueSource
+from qwen_proxy.gateway.catalogue import RETRY_AFTER_FAILURE_SECONDS, RETRY_FIRST_SECONDS, Catalogue, CatalogueSource
 from qwen_proxy.ground.errors import ModelNotFound, UpstreamUnavailable
 from tests.support.clock import FakeClock
 
@@ -124,16 +124,20 @@ async def test_a_failed_fetch_keeps_the_old_list_and_waits_a_little(failure: Seq
     assert (await source.get()).models == (MAX,)
 
 
-async def test_without_any_list_the_failure_is_told() -> None:
-    source = CatalogueSource(Lists(UpstreamUnavailable("HTTP 503"), [PLUS]), clock=FakeClock(), ttl_seconds=60)
-    with pytest.raises(UpstreamUnavailable):
-        await source.get()
+async def test_without_any_list_the_failure_is_told_and_the_next_fetch_waits_a_little() -> None:
+    clock, lists = FakeClock(), Lists(UpstreamUnavailable("HTTP 503"), [PLUS])
+    source = CatalogueSource(lists, clock=clock, ttl_seconds=60)
+    for _ in range(3):  # who asks without a key, or again and again, is not to hammer the upstream
+        with pytest.raises(UpstreamUnavailable):
+            await source.get()
+    assert lists.fetched == 1
+    await clock.advance(RETRY_FIRST_SECONDS)
     assert (await source.get()).models == (PLUS,)
 
 
 async def test_all_who_wait_for_a_list_that_does_not_come_share_the_one_failure() -> None:
-    lists = Lists(UpstreamUnavailable("HTTP 503"), [PLUS])
-    source = CatalogueSource(lists, clock=FakeClock(), ttl_seconds=60)
+    clock, lists = FakeClock(), Lists(UpstreamUnavailable("HTTP 503"), [PLUS])
+    source = CatalogueSource(lists, clock=clock, ttl_seconds=60)
     lists.gate.clear()
     waiting = [asyncio.ensure_future(source.get()) for _ in range(5)]  # noqa: TID251
     await asyncio.sleep(0)
@@ -141,6 +145,7 @@ async def test_all_who_wait_for_a_list_that_does_not_come_share_the_one_failure(
     told = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(failure) for failure in told] == [UpstreamUnavailable] * 5
     assert lists.fetched == 1
+    await clock.advance(RETRY_FIRST_SECONDS)
     assert (await source.get()).models == (PLUS,)
 
 

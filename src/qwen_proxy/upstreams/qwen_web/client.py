@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import ClassVar, Final, Self
 
 from qwen_proxy.accounts.model import Credential
+from qwen_proxy.accounts.report import exit_name
 from qwen_proxy.chat.events import Batch
 from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.transcript import render
-from qwen_proxy.ground.errors import ProxyError, ReplyCut, UpstreamFailed, UpstreamProtocolError
+from qwen_proxy.ground.errors import ExitError, ProxyError, ReplyCut, UpstreamFailed, UpstreamProtocolError
 from qwen_proxy.upstreams.qwen_web.asking import chat_type, check_size, encode_completion, encode_new_chat, features
 from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
 from qwen_proxy.upstreams.qwen_web.codec import ReplyCodec
@@ -54,7 +55,21 @@ class QwenWeb:
         return self._open(request, model, credential, deadline)
 
     async def models(self, credential: Credential | None, deadline: float) -> list[Model]:
-        """Of the first endpoint that answers with a list (§2.1). No proof of a token: an expired one passes (§1.4)."""
+        """Through the credential's exit, else through the first general one that is neither dead nor challenged.
+
+        No proof of a token: an expired one passes (§1.4).
+        """
+        options = self._site.options
+        exits = (options.exit, *options.other_exits) if credential is None else (credential.exit,)
+        for exit in exits[:-1]:
+            try:
+                return await self._models(credential, exit, deadline)
+            except ExitError as error:
+                log.warning("model list not had", extra={"exit": exit_name(exit), "reason": str(error)})
+        return await self._models(credential, exits[-1], deadline)
+
+    async def _models(self, credential: Credential | None, exit: str, deadline: float) -> list[Model]:
+        """Of the first endpoint that answers with a list (§2.1)."""
         failure: ProxyError | None = None
         for path in MODEL_PATHS:
             response = await self._site.call(
@@ -62,6 +77,7 @@ class QwenWeb:
                 path,
                 page="/",
                 credential=credential,
+                exit=exit,
                 timeout_seconds=self._within(self._site.options.models_seconds, deadline),
             )
             failure = self._failure(response, "") or failure

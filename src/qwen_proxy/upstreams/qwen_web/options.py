@@ -25,10 +25,12 @@ class CleanupOptions(Struct, frozen=True, kw_only=True):
 
 
 class QwenWebOptions(Struct, frozen=True, kw_only=True):
-    """`base_url` may carry a path prefix (§0.3). `exit` is for calls that no account makes."""
+    """`base_url` may carry a path prefix (§0.3). `exit` is for calls that no account makes; `other_exits`
+    stand in for it, in this order, where it does not let them through."""
 
     base_url: str = BASE_URL
     exit: str = DIRECT
+    other_exits: tuple[str, ...] = ()
     headers: HeaderOptions = HeaderOptions()
     cleanup: CleanupOptions = CleanupOptions()
     max_prompt_bytes: int = 120 * 1024

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from msgspec import structs
 
-from qwen_proxy.accounts.model import Credential
+from qwen_proxy.accounts.model import DIRECT, Credential
 from qwen_proxy.chat.events import (
     Finish,
     FinishReason,
@@ -19,6 +19,7 @@ from qwen_proxy.chat.grammar import Grammar
 from qwen_proxy.chat.models import Variant
 from qwen_proxy.ground.errors import (
     CredentialRejected,
+    ExitUnreachable,
     ModelNotFound,
     PromptTooLong,
     ProxyError,
@@ -309,6 +310,19 @@ async def test_no_models(reply: Reply, error: type[ProxyError]) -> None:
     async with Simulator(Scenario(faults=faults)) as simulator, web(simulator) as made:
         with pytest.raises(error):
             await made.upstream.models(None, in_seconds(5))
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_models_through_another_exit_where_the_first_is_dead(own: bool) -> None:
+    """A call on an account's behalf stays with its exit."""
+    dead = "http://127.0.0.1:1"
+    options = QwenWebOptions(exit=dead, other_exits=(dead, DIRECT))
+    async with Simulator() as simulator, web(simulator, options) as made:
+        if own:
+            with pytest.raises(ExitUnreachable):
+                await made.upstream.models(made.credential(exit=dead), in_seconds(5))
+        else:
+            assert await made.upstream.models(None, in_seconds(5))
 
 
 # --- what is noticed ---------------------------------------------------------------------------------------
