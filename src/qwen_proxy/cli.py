@@ -96,7 +96,7 @@ def worker(
     upstream: Annotated[str, typer.Option(help="Where the upstream is.")],
 ) -> None:
     """One worker process; `serve` starts it."""
-    serving.work(environment(), DOTENV, serving.Handed(slot, channel, listener, upstream))
+    serving.work(environment(), serving.Handed(slot, channel, listener, upstream))
 
 
 @cli.command()

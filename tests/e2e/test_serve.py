@@ -113,6 +113,19 @@ async def test_streams_and_requests_survive_a_rolling_replacement(tmp_path: Path
         assert not before & {worker.pid for worker in body.workers}
 
 
+async def test_a_later_worker_has_the_settings_of_the_start(tmp_path: Path) -> None:
+    """Whatever has become of `.env` since: half of the settings would be new, or the worker could not start."""
+    (tmp_path / ".env").write_text("MODEL_NAMES=id\n")
+    async with served(tmp_path, PM2_INSTANCES="1") as site:
+        (before,) = (await site.diagnostics()).workers
+        (tmp_path / ".env").write_text("MODEL_NAMES=neither\n")
+        os.kill(before.pid, signal.SIGKILL)
+        (after,) = (await site.until(lambda body: len(body.workers) == 1)).workers
+        assert after.pid != before.pid
+        async with site.client() as client, client.get("/v1/models/qwen3.7-plus") as answer:
+            assert b'"id":"qwen3.7-plus"' in await answer.read()
+
+
 async def test_a_killed_worker_costs_its_own_requests_only(tmp_path: Path) -> None:
     async with served(tmp_path, ACCOUNT_CONCURRENCY="1", QUEUE_SECONDS="10") as site:
         slow = asyncio.get_running_loop().create_task(site.chat("[[sim slow 50ms]] [[sim repeat 400]] x"))

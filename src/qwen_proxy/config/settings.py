@@ -141,7 +141,7 @@ def load(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
     """Read every variable: the environment wins over the `.env` file, that over the default; empty is unset.
 
     A `dotenv` that does not exist is none. The same input always gives the same settings, so that every worker
-    process may load them again. Raises WrongSetting.
+    process may load them again (see `handed_on`). Raises WrongSetting.
     """
     from_file = _read_dotenv(dotenv)
     values: dict[str, object] = {}
@@ -154,6 +154,16 @@ def load(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         texts[variable.name] = _masked(variable, text)
     warnings = [*_misspelt(environ, from_file), *_not_yet(values)]
     return msgspec.convert({**values, "sources": sources, "texts": texts, "warnings": tuple(warnings)}, Settings)
+
+
+def handed_on(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+    """`environ` with what the `.env` file adds: a process that starts later has the same settings from it alone.
+
+    Raises WrongSetting.
+    """
+    from_file = _read_dotenv(dotenv)
+    added = {name: from_file[name] for name in NAMES if name in from_file and not environ.get(name, "").strip()}
+    return {**environ, **added}
 
 
 def _read_dotenv(path: Path | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from qwen_proxy.admin.diagnostics import DriftBody, WorkerBody
 from qwen_proxy.app import Door, Machine, open_door, open_pool, open_service
 from qwen_proxy.config.credentials import Keys, LoadedKeys, load_keys
 from qwen_proxy.config.logs import log_options
-from qwen_proxy.config.settings import Settings, WrongSetting, load
+from qwen_proxy.config.settings import Settings, WrongSetting, handed_on, load
 from qwen_proxy.operations.upstream import on_loopback, open_destination
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.environment import processors
@@ -67,7 +67,7 @@ def serve(environ: Mapping[str, str], dotenv: Path, *, reload: bool, tell: Tell)
     if settings.file_log:
         _check_log_folder(settings.log_dir)
     with Logs(log_options(settings, "supervisor", sys.stderr)):
-        return run(_supervise(settings, keys, environ, reload=reload, tell=tell))
+        return run(_supervise(settings, keys, handed_on(environ, dotenv), reload=reload, tell=tell))
 
 
 async def _supervise(
@@ -132,9 +132,9 @@ def _welcome(settings: Settings, keys: LoadedKeys, address: tuple[str, int], wor
 # --- a worker ----------------------------------------------------------------------------------------------
 
 
-def work(environ: Mapping[str, str], dotenv: Path, handed: Handed) -> None:
-    """Be one worker process until the supervisor retires it."""
-    settings = load(environ, dotenv)
+def work(environ: Mapping[str, str], handed: Handed) -> None:
+    """Be one worker process until the supervisor retires it. `.env` is in what the supervisor has handed on."""
+    settings = load(environ, None)
     if settings.uses_simulator:
         settings = on_loopback(settings)
     keys = load_keys(settings, Machine().ids).keys

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from qwen_proxy.config.choices import LogLevel, ModelNames, SaveMode, SearchInfo, SimulatorUse
-from qwen_proxy.config.settings import Settings, Source, WrongSetting, load
+from qwen_proxy.config.settings import Settings, Source, WrongSetting, handed_on, load
 from qwen_proxy.config.variables import NAMES, VARIABLES
 from qwen_proxy.ground.secret import Secret
 
@@ -269,3 +269,12 @@ def test_unparsable_dotenv_line_is_told_by_a_log_line(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         assert load({}, dotenv).port == 4000
     assert "could not parse" in caplog.text
+
+
+def test_what_is_handed_on_means_the_same_without_the_file(tmp_path: Path):
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("SERVICE_PORT=4000\nAPI_KEY='sk-$1'\nLOG_LEVEL=DEBUG\nOTHER=1\n")
+    environ = {"LOG_LEVEL": "WARN", "SERVICE_PORT": " ", "PATH": "/bin"}
+    handed = handed_on(environ, dotenv)
+    assert load(handed, None).texts == load(environ, dotenv).texts
+    assert handed == {"LOG_LEVEL": "WARN", "SERVICE_PORT": "4000", "API_KEY": "sk-$1", "PATH": "/bin"}
