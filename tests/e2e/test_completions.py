@@ -212,7 +212,6 @@ BODIES: list[tuple[str, bytes]] = [
     ("null", b"null"),
     ("number", b"1e999"),
     ("not utf-8", b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}'),
-    ("lone surrogate", b'{"messages": [{"role": "user", "content": "\\ud800"}]}'),
     ("utf-16", '{"messages": []}'.encode("utf-16")),
     ("deep array", b'{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
     ("deep object", b'{"x":' * 100_000 + b"1" + b"}" * 100_000),

@@ -21,12 +21,17 @@ class ScriptedUpstream:
     name: ClassVar[str] = "scripted"
     has_native_tools: ClassVar[bool] = False
 
-    def __init__(self, *scripts: Script, models: Sequence[Model] = ()) -> None:
+    def __init__(self, *scripts: Script, models: Sequence[Model] = (), refusal: ProxyError | None = None) -> None:
+        self.refusal = refusal
         self.scripts = list(scripts)
         self.model_list = list(models)
         self.requests: list[ChatRequest] = []
         self.accounts: list[str] = []
         self.open_now = 0
+
+    def check(self, request: ChatRequest) -> None:
+        if self.refusal is not None:
+            raise self.refusal
 
     @asynccontextmanager
     async def open(

@@ -73,10 +73,12 @@ class ChatGateway:
         self._options = options
 
     async def resolve(self, request: ChatRequest) -> tuple[ChatRequest, Resolved]:
-        """Give the model its upstream id. Raises ModelNotFound, UnsupportedParameter, or why there is no list."""
+        """Give the model its upstream id. Raises ModelNotFound, UnsupportedParameter, PromptTooLong, or why there is no
+        list."""
         resolved = (await self._catalogue.get()).resolve(request.model.base)
         request = structs.replace(request, model=resolved.name)
         _refuse_what_comes_later(request, self._upstream)
+        self._upstream.check(request)
         return request, resolved
 
     async def count_prompt(self, request: ChatRequest) -> int:

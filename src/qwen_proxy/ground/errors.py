@@ -7,7 +7,7 @@ be shown to a client: it never holds a secret or upstream content.
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 
 class Blame(Enum):
@@ -244,6 +244,9 @@ class ReplyCut(UpstreamError):
 # --- ours --------------------------------------------------------------------------------------------------
 
 
+BUSY_SECONDS: Final = 5.0
+
+
 class NoAccountUsable(ProxyError):
     """Nothing to lease. `why` is a whole clause for the operator and the client."""
 
@@ -261,7 +264,13 @@ class AccountsChallenged(NoAccountUsable):
 
 
 class AccountsBusy(NoAccountUsable):
-    """Every usable account has as many generations as it may, and none ended before the deadline."""
+    """Every usable account has as many generations as it may, and none ended before the deadline.
+
+    When to come again is our own word, not the upstream's: soon, since a generation may end at any moment.
+    """
+
+    def __init__(self, why: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(why, BUSY_SECONDS if retry_after_seconds is None else retry_after_seconds)
 
 
 class ShuttingDown(ProxyError):

@@ -159,6 +159,10 @@ def flag(value: bool | str | None, param: str) -> bool | None:
 # These are read into Sampling, but chat.qwen.ai takes none of them.
 _WITHOUT_EFFECT: Final = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"})
 _HONOURED: Final = frozenset(ChatBody.__struct_fields__) - _WITHOUT_EFFECT
+# Escaped backslashes, a pair of escapes, or (the group) half of one.
+_SURROGATES: Final = re.compile(
+    rb"(?:\\\\)+|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 _PLAIN_NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _MAX_IGNORED: Final = 40
 
@@ -177,6 +181,8 @@ def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:
     """
     if not body.strip():
         raise InvalidRequest("the request body is empty; send a JSON object with `messages`")
+    if b"\\ud" in body or b"\\uD" in body:
+        body = _whole_characters(body)
     try:
         decoded = _BODY.decode(body)
         names = [
@@ -190,6 +196,11 @@ def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:
         raise InvalidRequest("the request body is nested too deeply") from error
     ignored = tuple(name if _PLAIN_NAME.fullmatch(name) else "?" for name in names[:_MAX_IGNORED])
     return decoded, ignored
+
+
+def _whole_characters(body: bytes) -> bytes:
+    """Half a character, which a client leaves that cuts a text between two of its own units, becomes U+FFFD."""
+    return _SURROGATES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
 
 
 def _refuse_shape(message: str) -> NoReturn:

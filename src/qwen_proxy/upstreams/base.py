@@ -14,6 +14,13 @@ class Upstream(Protocol):
     name: ClassVar[str]
     has_native_tools: ClassVar[bool]
 
+    def check(self, request: ChatRequest) -> None:
+        """Whether it could be asked at all, told before an account is taken for it; costs next to nothing.
+
+        Raises PromptTooLong or UnsupportedParameter.
+        """
+        ...
+
     def open(
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:

@@ -8,6 +8,7 @@ import pytest
 from qwen_proxy.accounts.leasing import Lease, Leasing
 from qwen_proxy.accounts.model import Feature, OutcomeKind
 from qwen_proxy.ground.errors import (
+    BUSY_SECONDS,
     AccountsBusy,
     AccountsChallenged,
     AccountsOutOfQuota,
@@ -173,7 +174,7 @@ async def test_a_waiter_dies_with_its_deadline_and_leaves_nothing_behind() -> No
         await home.clock.advance(0.2)
         with pytest.raises(AccountsBusy, match="1 account: 1 busy") as caught:
             await late
-        assert caught.value.retry_after_seconds is None
+        assert caught.value.retry_after_seconds == BUSY_SECONDS
         held.end()
         (await patient).end()
         home.take().end()

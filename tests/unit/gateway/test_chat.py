@@ -353,3 +353,10 @@ async def test_tools_that_may_not_be_called_do_no_harm() -> None:
         tool_choice=ToolChoice(ToolChoiceKind.NONE),
     )
     assert (await ask(gateway(scripted(GOOD), Desk("a")), request))[-1] == [USAGE, STOP]
+
+
+async def test_what_the_upstream_can_not_be_asked_takes_no_account() -> None:
+    upstream, desk = ScriptedUpstream(GOOD, models=[MODEL], refusal=errors.PromptTooLong(200, 100, "bytes")), Desk("a")
+    with pytest.raises(errors.PromptTooLong):
+        await ask(gateway(upstream, desk), question())
+    assert desk.outcomes == []

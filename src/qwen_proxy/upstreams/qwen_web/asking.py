@@ -1,11 +1,12 @@
 """Our request as the site's bodies. Pure. Source: upstream protocol §3.1, §4.1 to §4.3."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from qwen_proxy.chat.models import Mode, Model
-from qwen_proxy.chat.request import ChatRequest
+from qwen_proxy.chat.request import ChatRequest, Message, TextPart
 from qwen_proxy.ground.errors import PromptTooLong, UnsupportedParameter
 from qwen_proxy.upstreams.qwen_web.wire import (
     CompletionBody,
@@ -23,6 +24,8 @@ CHAT_TYPES: Final = {
     Mode.DEEP_RESEARCH: "deep_research",
 }
 ENVELOPE_BYTES: Final = 2048  # what stands around the text, at most
+MOST_BYTES_OF_A_CHARACTER: Final = 6  # a control character, as \u0001
+MARKER_CHARACTERS: Final = 64  # that a message has more than its text, in the rendered prompt
 
 
 def chat_type(request: ChatRequest) -> str:
@@ -47,6 +50,16 @@ def features(request: ChatRequest, model: Model) -> FeatureConfigBody:
         thinking_format="summary",
         thinking_budget=msgspec.UNSET if budget is None else budget,
     )
+
+
+def surely_fits(messages: Sequence[Message], limit_bytes: int) -> bool:
+    """A quick look: whether the messages fit even if each character took the most that JSON can make of it."""
+    characters = sum(
+        len(part.text) if isinstance(part, TextPart) else limit_bytes for message in messages for part in message.parts
+    )
+    return (
+        characters + len(messages) * MARKER_CHARACTERS
+    ) * MOST_BYTES_OF_A_CHARACTER + 2 * ENVELOPE_BYTES < limit_bytes
 
 
 def check_size(prompt: str, limit_bytes: int) -> None:

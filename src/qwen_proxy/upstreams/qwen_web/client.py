@@ -14,7 +14,14 @@ from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.transcript import render
 from qwen_proxy.ground.errors import ExitError, ProxyError, ReplyCut, UpstreamFailed, UpstreamProtocolError
-from qwen_proxy.upstreams.qwen_web.asking import chat_type, check_size, encode_completion, encode_new_chat, features
+from qwen_proxy.upstreams.qwen_web.asking import (
+    chat_type,
+    check_size,
+    encode_completion,
+    encode_new_chat,
+    features,
+    surely_fits,
+)
 from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
 from qwen_proxy.upstreams.qwen_web.codec import ReplyCodec
 from qwen_proxy.upstreams.qwen_web.errors import classify_answer, classify_body, is_event_stream
@@ -47,6 +54,11 @@ class QwenWeb:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.cleanup.__aexit__(kind, error, trace)
+
+    def check(self, request: ChatRequest) -> None:
+        chat_type(request)
+        if not surely_fits(request.messages, self._site.options.max_prompt_bytes):
+            check_size(render(request.messages), self._site.options.max_prompt_bytes)
 
     def open(
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float

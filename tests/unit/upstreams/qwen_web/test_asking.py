@@ -4,9 +4,17 @@ import msgspec
 import pytest
 
 from qwen_proxy.chat.models import PLAIN, Mode, Model, ModelName, Variant
-from qwen_proxy.chat.request import ChatRequest, Message, Reasoning, Role, TextPart
+from qwen_proxy.chat.request import ChatRequest, Message, Part, Reasoning, Role, TextPart, ToolCallPart
+from qwen_proxy.chat.transcript import render
 from qwen_proxy.ground.errors import PromptTooLong, UnsupportedParameter
-from qwen_proxy.upstreams.qwen_web.asking import chat_type, check_size, encode_completion, encode_new_chat, features
+from qwen_proxy.upstreams.qwen_web.asking import (
+    chat_type,
+    check_size,
+    encode_completion,
+    encode_new_chat,
+    features,
+    surely_fits,
+)
 
 MODEL = Model(id="qwen3.7-plus", display_name="Qwen3.7-Plus", thinks=True)
 STUBBORN = Model(id="qwen3.8-max", display_name="Qwen3.8-Max", thinks=True, can_skip_thinking=False)
@@ -131,3 +139,19 @@ def test_a_prompt_that_passes_the_check_makes_a_body_within_the_limit(character:
     )  # fmt: skip
     assert len(prompt) > 500
     assert len(body) <= limit
+
+
+@pytest.mark.parametrize(
+    ("parts", "fits"),
+    [
+        ((TextPart("x" * 19_000),), True),
+        ((TextPart("x" * 20_000),), False),  # it may: a closer look will tell
+        ((TextPart("x" * 10_000), TextPart("x" * 10_000)), False),
+        ((ToolCallPart("1", "f", "{}"),), False),
+    ],
+)
+def test_a_quick_look_never_says_that_too_much_fits(parts: tuple[Part, ...], fits: bool) -> None:
+    messages = (Message(Role.USER, parts),)
+    assert surely_fits(messages, 120 * 1024) is fits
+    if fits:
+        check_size(render(messages), 120 * 1024)
