@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from qwen_proxy.simulator import Account, Scenario, Simulator, challenge, quota
@@ -257,6 +258,12 @@ async def test_record_writes_what_came_without_secrets(tmp_path: Path):
     assert "alice" not in everything
     assert not any(token.removeprefix("Bearer ") in everything for token in tokens)
     assert again.code == 1 and "exists" in again.err
+
+
+async def test_record_says_that_it_recorded_the_simulator(tmp_path: Path):
+    ran = await run_command(tmp_path, "record", "--prompt", "sing")
+    assert ran.code == 0
+    assert msgspec.json.decode((tmp_path / "recordings" / "recorded.json").read_bytes())["source"] == "simulated"
 
 
 async def test_record_keeps_a_failure_too(tmp_path: Path):

@@ -30,10 +30,14 @@ class Wish(Struct, frozen=True, kw_only=True):
 
 
 class Captured(Struct, frozen=True, kw_only=True):
-    """failure: how the exchange failed, which is worth a recording all the same; empty when it did not."""
+    """failure: how the exchange failed, which is worth a recording all the same; empty when it did not.
+
+    is_simulated: it came from the built-in simulator, and says nothing about the site.
+    """
 
     exchange: Exchange
     failure: str = ""
+    is_simulated: bool = False
 
 
 async def capture(settings: Settings, wish: Wish, clock: Clock, ids: Ids) -> Captured:
@@ -56,13 +60,18 @@ async def capture(settings: Settings, wish: Wish, clock: Clock, ids: Ids) -> Cap
             exchange = await upstream.capture(request, resolved.model, credential, deadline)
     hidden = [secret.reveal() for secret in (account.password, account.cookies) if secret is not None]
     exchange = replace(exchange, secrets=(*exchange.secrets, account.email, *hidden))
-    return Captured(exchange=exchange, failure=_failure(exchange, site.drift))
+    return Captured(
+        exchange=exchange, failure=_failure(exchange, site.drift), is_simulated=destination.settings.uses_simulator
+    )
 
 
 def save(captured: Captured, folder: Path, name: str, *, keep_text: bool) -> list[Path]:
     """Redact and write; the files. Raises OSError, FileExistsError rather than overwrite one."""
     folder.mkdir(parents=True, exist_ok=True)
-    return redact(captured.exchange, keep_text).write(folder, name)
+    recording = redact(captured.exchange, keep_text)
+    if captured.is_simulated:
+        recording = replace(recording, facts=replace(recording.facts, source="simulated"))
+    return recording.write(folder, name)
 
 
 def _failure(exchange: Exchange, drift: Drift) -> str:
