@@ -142,7 +142,9 @@ class Connection(asyncio.Protocol):
     @property
     def at_end(self) -> bool:
         """Whether all of the answer came and was read."""
-        return self._is_complete and not self._pieces and not (self._decoder and self._decoder.has_more)
+        if not self._is_complete or self._pieces or self._error is not None:
+            return False
+        return self._decoder is None or not self._decoder.has_more
 
     @property
     def is_reusable(self) -> bool:
