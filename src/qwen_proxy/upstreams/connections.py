@@ -188,7 +188,9 @@ async def _dial(host: str, port: int) -> socket.socket:
     addresses = await asyncio.get_running_loop().getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
     )
-    return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS, interleave=1)
+    return await aiohappyeyeballs.start_connection(  # pyright: ignore[reportUnknownMemberType] - an address is any tuple
+        addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS, interleave=1
+    )
 
 
 async def _attach(sock: socket.socket, connection: Connection, tls: ssl.SSLContext | None, host: str) -> Connection:

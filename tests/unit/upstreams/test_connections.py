@@ -224,7 +224,7 @@ def run(loop: Callable[[], asyncio.AbstractEventLoop], what: Coroutine[None, Non
 
 
 @asynccontextmanager
-async def tls_proxy(tls: ssl.SSLContext, **options: str) -> AsyncGenerator[tuple[HttpProxy, str]]:
+async def tls_proxy(tls: ssl.SSLContext, credentials: str) -> AsyncGenerator[tuple[HttpProxy, str]]:
     """An HTTP proxy that is spoken to over TLS."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -235,7 +235,7 @@ async def tls_proxy(tls: ssl.SSLContext, **options: str) -> AsyncGenerator[tuple
         finally:
             writer.close()
 
-    async with HttpProxy(**options) as proxy:
+    async with HttpProxy(credentials=credentials) as proxy:
         server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
         yield proxy, f"localhost:{server.sockets[0].getsockname()[1]}"
         server.close()
@@ -303,17 +303,14 @@ def test_a_peer_that_closes_instead_of_answering(loop: Callable[[], asyncio.Abst
     async def main() -> None:
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with Transport(SystemClock()) as transport:
+        async with server, Transport(SystemClock()) as transport:
             with pytest.raises(UpstreamUnavailable, match="connection was closed"):
                 await get(transport, "https://localhost:9", f"http://{address}")
-            with pytest.raises(ExitUnreachable, match="no connection to it"):
-                await get(transport, "https://localhost:9", f"https://{address}")
-            with pytest.raises(ExitUnreachable, match="refuses"):
-                await get(transport, "https://localhost:9", f"socks5://{address}")
-            with pytest.raises(UpstreamUnavailable, match="no connection"):
+            for scheme in ("https", "socks5"):
+                with pytest.raises(ExitUnreachable):
+                    await get(transport, "https://localhost:9", f"{scheme}://{address}")
+            with pytest.raises(UpstreamUnavailable):
                 await get(transport, f"https://{address}")
-        server.close()
-        await server.wait_closed()
 
     run(loop, main())
 
