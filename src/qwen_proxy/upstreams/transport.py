@@ -1,49 +1,33 @@
-"""HTTP to upstreams: the one importer of aiohttp's client.
+"""HTTP to upstreams: requests through exits, within limits of time.
 
-One session, with its pool, for each exit (the operator's proxy, or none). Four limits of time apart: connect, headers,
-idle, total. One watchdog looks after all of them once a second, since a timer for each request and each read costs more
-than the read itself.
+Four limits apart: connect, headers, idle, total. One watchdog looks after all of them once a second, since a timer for
+each request and each read costs more than the read itself. The wire is `http1`'s, the pool is `connections`'.
 """
 
 import asyncio
 import math
-import socket
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Final, Literal, Self
 
-import aiohttp
-import aiohttp_socks
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError
 from msgspec import Struct
-from multidict import CIMultiDictProxy
-from yarl import URL
 
 from qwen_proxy.accounts.model import DIRECT
 from qwen_proxy.ground.errors import (
     ExitUnreachable,
-    ProxyError,
-    ReplyCut,
     UpstreamProtocolError,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.upstreams.connections import Pool, Route
+from qwen_proxy.upstreams.http1 import Connection, Headers
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-MAX_HEADER_BYTES: Final = 32 * 1024
-KEEPALIVE_PROBES: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-BAD_GATEWAY: Final = (502, 503, 504)  # a proxy that works, and can't reach the other end
-SOCKS_FAR_END: Final = (3, 4, 5, 6)  # RFC 1928 §6: network, host, refused, TTL: the same
-NO_TIMERS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None)
+IDEMPOTENT: Final = ("GET", "HEAD", "DELETE", "OPTIONS", "PUT")  # RFC 9110 §9.2.2
 
-Headers = CIMultiDictProxy[str]
 Phase = Literal["connect", "headers", "idle", "total"]
 
 
@@ -69,13 +53,16 @@ class Response(Struct, frozen=True):
 class Stream:
     """An answer whose headers came. `read` until b""; leaving its block before closes the connection at once."""
 
-    __slots__ = ("_content", "_deadline", "_monotonic", "_response", "_waiting_since", "headers", "status")
+    __slots__ = ("_connection", "_deadline", "_monotonic", "_pool", "_route", "_waiting_since", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, deadline: float, monotonic: Callable[[], float]) -> None:
-        self.status = response.status
-        self.headers: Headers = response.headers
-        self._response = response
-        self._content = response.content
+    def __init__(
+        self, connection: Connection, route: Route, pool: Pool, deadline: float, monotonic: Callable[[], float]
+    ) -> None:
+        self.status = connection.status
+        self.headers: Headers = connection.headers
+        self._connection: Connection | None = connection  # None as soon as all was read: it may be another's then
+        self._route = route
+        self._pool = pool
         self._deadline = deadline
         self._monotonic = monotonic
         self._waiting_since = math.inf
@@ -85,32 +72,37 @@ class Stream:
 
         Raises ReplyCut for a body that broke off, UpstreamTimeout for one that went silent or took too long.
         """
+        connection = self._connection
+        if connection is None:
+            return b""
         self._waiting_since = self._monotonic()
         try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise ReplyCut from error
+            data = await connection.read()
         finally:
             self._waiting_since = math.inf
+        if connection.at_end:
+            self.close()
+        return data
 
     def expire(self, now: float, idle_seconds: float) -> None:
         """End the stream when it is over a limit: whoever reads gets the error. A slow reader is not idle."""
+        if self._connection is None:
+            return
         if now >= self._deadline:
-            self._fail(UpstreamTimeout("total", max(0.0, now - self._deadline)))
+            self._connection.fail(UpstreamTimeout("total", max(0.0, now - self._deadline)))
         elif now - self._waiting_since >= idle_seconds:
-            self._fail(UpstreamTimeout("idle", idle_seconds))
+            self._connection.fail(UpstreamTimeout("idle", idle_seconds))
 
     @property
     def at_end(self) -> bool:
         """Whether the body was read to its end."""
-        return self._content.at_eof()
+        return self._connection is None
 
     def close(self) -> None:
-        self._response.close()
-
-    def _fail(self, error: ProxyError) -> None:
-        self._content.set_exception(error)
-        self._response.close()
+        """Its connection goes back to the pool if all of the answer came, else it is closed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.put_back(self._route, connection)
 
 
 class _Attempt:
@@ -140,7 +132,10 @@ class _Attempt:
         self._deadline = deadline
         self._monotonic = monotonic
         self.expired = False
-        self._begin("connect", options.connect_seconds)
+        self.connecting()
+
+    def connecting(self) -> None:
+        self._begin("connect", self._options.connect_seconds)
 
     def connected(self) -> None:
         self._begin("headers", self._options.headers_seconds)
@@ -162,42 +157,6 @@ class _Attempt:
         self._ends_at = now + self.seconds
 
 
-_attempt: ContextVar[_Attempt] = ContextVar("attempt")  # how a connector tells the request that it is connected
-
-
-class _DirectConnector(aiohttp.TCPConnector):
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        connection = await super().connect(req, traces, timeout)
-        _attempt.get().connected()
-        return connection
-
-    async def _create_connection(
-        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: aiohttp.ClientTimeout
-    ) -> ResponseHandler:
-        """Once a connection, where `connect` is called once a request."""
-        protocol = await super()._create_connection(req, traces, timeout)
-        _keep_alive(protocol.transport)
-        return protocol
-
-
-class _SocksConnector(_DirectConnector, aiohttp_socks.ProxyConnector):
-    """Through a SOCKS proxy, which also resolves the name: not even a DNS query goes directly."""
-
-
-def _keep_alive(transport: asyncio.BaseTransport | None) -> None:
-    """TCP's own probes find a peer that vanished; a stream may be silent for minutes."""
-    found: socket.socket | None = None if transport is None else transport.get_extra_info("socket")
-    if found is None:
-        return
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE_PROBES:
-        option: int | None = getattr(socket, name, None)
-        if option is not None:
-            found.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
 class Transport:
     """Sends requests through exits. An exit is DIRECT or a proxy's URL: http, https, socks5 or socks5h.
 
@@ -207,21 +166,16 @@ class Transport:
     def __init__(self, clock: Clock, options: TransportOptions | None = None) -> None:
         self._clock = clock
         self._options = options or TransportOptions()
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._pool = Pool(clock.monotonic, self._options.keepalive_seconds, self._options.ca_file)
         self._attempts: set[_Attempt] = set()
         self._open: set[Stream] = set()
         self._stack = AsyncExitStack()
-        self._tls: ssl.SSLContext | bool = True
 
     @property
     def open_streams(self) -> int:
         return len(self._open)
 
     async def __aenter__(self) -> Self:
-        if self._options.ca_file is not None:
-            context = ssl.create_default_context()
-            context.load_verify_locations(self._options.ca_file)
-            self._tls = context
         tasks = await self._stack.enter_async_context(Tasks())
         tasks.spawn(self._watch(), name="transport watchdog")
         return self
@@ -230,6 +184,9 @@ class Transport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+        for stream in tuple(self._open):
+            self.shut(stream)
+        await self._pool.close()
 
     def stream(
         self, exit: str, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None, deadline: float
@@ -259,60 +216,53 @@ class Transport:
         self, exit: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
     ) -> Stream:
         """What entering `stream` does; whoever calls this must `shut` what it gets."""
-        session = self._sessions.get(exit) or await self._session(exit)
+        route, target = self._pool.route(exit, url)
+        request = route.render(method, target, headers, body)
         attempt = _Attempt(self._options, deadline, self._clock.monotonic)
-        token = _attempt.set(attempt)
         self._attempts.add(attempt)
         try:
-            response = await session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                proxy=exit if _is_http(exit) else None,
-            )
+            connection = await self._exchange(attempt, route, method, request)
         except asyncio.CancelledError as error:
             if not attempt.was_cancelled_by_us():
                 raise
             if attempt.phase == "connect" and exit != DIRECT:
                 raise ExitUnreachable(f"no connection through it within {attempt.seconds:g} s") from error
             raise UpstreamTimeout(attempt.phase, attempt.seconds) from error
-        except FOREIGN as error:
-            raise _translated(error) from error
         finally:
             self._attempts.discard(attempt)
-            _attempt.reset(token)
-        if response.status == 407 and exit != DIRECT:
-            response.close()
+        if connection.status == 407 and exit != DIRECT:
+            connection.abort()
             raise ExitUnreachable("it wants other credentials: HTTP 407")
-        stream = Stream(response, deadline, self._clock.monotonic)
+        stream = Stream(connection, route, self._pool, deadline, self._clock.monotonic)
         self._open.add(stream)
         return stream
+
+    async def _exchange(self, attempt: "_Attempt", route: Route, method: str, request: bytes) -> Connection:
+        """A connection with the head of the answer.
+
+        One that waited may have been closed by the other side just now. Whether it took the request nobody knows, so
+        it is sent again only if twice is as good as once.
+        """
+        has_body = method != "HEAD"
+        connection = self._pool.take(route)
+        if connection is not None:
+            attempt.connected()
+            try:
+                await connection.exchange(request, has_body=has_body)
+                return connection
+            except UpstreamUnavailable:
+                if not connection.is_silent or method not in IDEMPOTENT:
+                    raise
+            attempt.connecting()
+        connection = await self._pool.connect(route)
+        attempt.connected()
+        await connection.exchange(request, has_body=has_body)
+        return connection
 
     def shut(self, stream: Stream) -> None:
         """Close its connection, unless its body was read to the end: then it went back to the pool by itself."""
         self._open.discard(stream)
         stream.close()
-
-    async def _session(self, exit: str) -> aiohttp.ClientSession:
-        session = await self._stack.enter_async_context(
-            aiohttp.ClientSession(
-                connector=self._connector(exit),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=NO_TIMERS,
-                max_line_size=MAX_HEADER_BYTES,
-                max_field_size=MAX_HEADER_BYTES,
-            )
-        )
-        return self._sessions.setdefault(exit, session)
-
-    def _connector(self, exit: str) -> aiohttp.TCPConnector:
-        keepalive_seconds = self._options.keepalive_seconds
-        if exit == DIRECT or _is_http(exit):
-            return _DirectConnector(limit=0, keepalive_timeout=keepalive_seconds, ssl=self._tls)
-        address = "socks5" + exit[exit.index(":") :]
-        return _SocksConnector.from_url(address, rdns=True, limit=0, keepalive_timeout=keepalive_seconds, ssl=self._tls)
 
     async def _watch(self) -> None:
         while True:
@@ -322,6 +272,7 @@ class Transport:
                 attempt.expire(now)
             for stream in tuple(self._open):
                 stream.expire(now, self._options.idle_seconds)
+            self._pool.sweep()
 
 
 class _Streaming:
@@ -364,41 +315,3 @@ async def read_all(stream: Stream, limit_bytes: int = MAX_BODY_BYTES) -> bytes:
             raise UpstreamProtocolError(f"a body of more than {limit_bytes} bytes")
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def _is_http(exit: str) -> bool:
-    return exit.startswith(("http://", "https://"))
-
-
-SOCKS_ERRORS: Final = (aiohttp_socks.ProxyError, aiohttp_socks.ProxyConnectionError, aiohttp_socks.ProxyTimeoutError)
-TLS_ERRORS: Final = (aiohttp.ClientSSLError, ssl.SSLError)
-FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError, *SOCKS_ERRORS)
-
-
-def _translated(error: Exception) -> ProxyError:
-    """What went wrong before there were headers, in our words. Their texts may hold a proxy's password."""
-    match error:
-        case aiohttp.ClientProxyConnectionError() | aiohttp_socks.ProxyConnectionError():
-            return ExitUnreachable("no connection to it")
-        case _ if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)) or isinstance(
-            error.__cause__, ssl.SSLError
-        ):
-            return UpstreamUnavailable("no trusted TLS connection")
-        case aiohttp_socks.ProxyTimeoutError():
-            return ExitUnreachable("no answer from it")
-        case aiohttp_socks.ProxyError(error_code=code):
-            if code in SOCKS_FAR_END:
-                return UpstreamUnavailable(f"the proxy can't reach it: SOCKS reply {code}")
-            return ExitUnreachable("it refuses" if code is None else f"it refuses: SOCKS reply {code}")
-        case aiohttp.ClientHttpProxyError(status=status):
-            if status in BAD_GATEWAY:
-                return UpstreamUnavailable(f"the proxy can't reach it: HTTP {status}")
-            return ExitUnreachable(f"it refuses: HTTP {status}")
-        case aiohttp.ClientConnectorDNSError():
-            return UpstreamUnavailable("name not found")
-        case aiohttp.ClientConnectorError():
-            return UpstreamUnavailable("no connection")
-        case aiohttp.ClientResponseError() | HttpProcessingError():
-            return UpstreamProtocolError("an answer that is not HTTP")
-        case _:
-            return UpstreamUnavailable("connection was closed")

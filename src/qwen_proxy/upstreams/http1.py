@@ -1,0 +1,300 @@
+"""HTTP/1.1 (RFC 9112) as a client: one connection, one exchange after another. Knows no pools, exits or time.
+
+    idle --exchange--> waiting for the head --> body --> complete --rest--> idle
+    Anything may end in an error, which whoever waits gets; the transport is then gone.
+
+httptools (llhttp) reads; this module keeps what it said. No tasks and no timers; a future only where nothing is there.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Self
+
+import httptools
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from qwen_proxy.ground.errors import ProxyError, ReplyCut, UpstreamProtocolError, UpstreamUnavailable
+from qwen_proxy.upstreams.encodings import ACCEPTED, DECODING_ERRORS, Decoder, decoder_of
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_UNREAD_BYTES: Final = 256 * 1024  # then the sender is kept waiting
+NO_CONTENT: Final = (204, 304)
+WITHOUT_LENGTH: Final = ("GET", "HEAD", "DELETE", "OPTIONS", "CONNECT")  # where no body is the rule
+OURS_TO_SAY: Final = frozenset(("content-length", "transfer-encoding"))
+NO_HEADERS: Final = CIMultiDictProxy(CIMultiDict[str]())
+
+Headers = CIMultiDictProxy[str]
+
+
+def render(
+    method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None, *, hop: str = ""
+) -> bytes:
+    """A request. `hop` is whole lines for the proxy.
+
+    Raises ValueError for what would not stay where it stands: a space in the target, CR, LF or NUL anywhere; and for a
+    header that says how long the body is, which is ours to say.
+    """
+    names = {name.lower() for name in headers}
+    if not OURS_TO_SAY.isdisjoint(names):
+        raise ValueError("the length of a body is not for a caller to say")
+    lines = [f"{method} {target} HTTP/1.1\r\n"]
+    if "host" not in names:
+        lines.append(f"Host: {host}\r\n")
+    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
+    if "accept" not in names:
+        lines.append("Accept: */*\r\n")
+    if "accept-encoding" not in names:
+        lines.append(f"Accept-Encoding: {ACCEPTED}\r\n")
+    if body is not None or method not in WITHOUT_LENGTH:
+        lines.append(f"Content-Length: {len(body or b'')}\r\n")
+    head = "".join(lines)
+    if head.count("\r") != len(lines) or head.count("\n") != len(lines) or "\0" in head or lines[0].count(" ") != 2:
+        raise ValueError("a request with a character that can't stand in it")
+    return f"{head}{hop}\r\n".encode() + (body or b"")
+
+
+class Connection(asyncio.Protocol):
+    """`exchange`, then `read` until b""; then `rest`, and it may be used again if `is_reusable`.
+
+    `on_lost` is called once, when the transport is gone. `status` is 0 until the head of the answer is there.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_error",
+        "_has_body",
+        "_head_bytes",
+        "_is_complete",
+        "_is_paused",
+        "_keeps",
+        "_on_lost",
+        "_pairs",
+        "_parser",
+        "_pieces",
+        "_transport",
+        "_unread_bytes",
+        "_until_close",
+        "_waiter",
+        "headers",
+        "is_silent",
+        "status",
+    )
+
+    def __init__(self, on_lost: Callable[[Self], None]) -> None:
+        self._on_lost = on_lost
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: ProxyError | None = None
+        self._pieces: list[bytes] = []
+        self._pairs: list[tuple[str, str]] = []
+        self._is_complete = True
+        self._is_paused = False
+        self._keeps = True
+        self._unread_bytes = 0
+        self._prepare(has_body=True)
+
+    def _prepare(self, *, has_body: bool) -> None:
+        self.status = 0
+        self.headers: Headers = NO_HEADERS
+        self.is_silent = True  # no byte of an answer came
+        self._decoder: Decoder | None = None
+        self._has_body = has_body
+        self._head_bytes = 0
+        self._until_close = False
+
+    # --- for whoever uses it
+
+    async def exchange(self, request: bytes, *, has_body: bool = True) -> None:
+        """Send, and wait for the head. `has_body`: the answer may have one; false for HEAD and CONNECT.
+
+        Raises UpstreamUnavailable when it closes before, UpstreamProtocolError for what is not HTTP.
+        """
+        self._prepare(has_body=has_body)
+        self._is_complete = False
+        if self._transport is None:
+            raise UpstreamUnavailable("connection was closed")
+        self._transport.write(request)
+        try:
+            while not self.status and self._error is None:
+                await self._news()
+        except BaseException:
+            self.abort()
+            raise
+        if not self.status and self._error is not None:
+            raise self._error
+
+    async def read(self) -> bytes:
+        """What came since the last read, decoded, waiting for something; b"" at the end.
+
+        Raises ReplyCut for a body that broke off, after all of it that came; or what `fail` was given.
+        """
+        while True:
+            if not (self._pieces or self._is_complete or self._error or (self._decoder and self._decoder.has_more)):
+                await self._news()
+            if data := self._take():
+                return data
+            if self._error is not None:
+                raise self._error
+            if self.at_end:
+                return b""
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all of the answer came and was read."""
+        if not self._is_complete or self._pieces or self._error is not None:
+            return False
+        return self._decoder is None or not self._decoder.has_more
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether another exchange may follow: the answer came whole, after a request that was sent whole."""
+        transport = self._transport
+        return (
+            self._is_complete
+            and self._keeps
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+
+    def rest(self) -> None:
+        """Forget what was not read."""
+        self._pieces.clear()
+        self._drained()
+
+    def fail(self, error: ProxyError) -> None:
+        """Close; whoever reads gets the error."""
+        self._error = self._error or error
+        self.abort()
+        self._wake()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._keeps = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def detach(self) -> asyncio.Transport:
+        """Give the transport away, for TLS inside; this object is then done. Raises UpstreamUnavailable."""
+        if self._transport is None:
+            raise UpstreamUnavailable("connection was closed")
+        transport, self._transport = self._transport, None
+        del self._parser
+        return transport
+
+    # --- for the event loop
+
+    # Of a stream nothing else is made; uvloop's can't be told by isinstance.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_complete:  # nobody asked, or more than was asked for
+            self.abort()
+            return
+        self.is_silent = False
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._misread(error)
+        if not self.status:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.fail(UpstreamProtocolError("an answer with too large headers"))
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        del self._parser  # it knows us: a circle that only the collector would find
+        if not self._is_complete and self._error is None:
+            if self._until_close and exc is None:
+                self._is_complete = True
+            else:
+                self._error = ReplyCut() if self.status else UpstreamUnavailable("connection was closed")
+                self._error.__cause__ = exc
+        self._wake()
+        self._on_lost(self)
+
+    # --- for httptools
+
+    def on_message_begin(self) -> None:
+        if self._is_complete:
+            raise ValueError("bytes behind the answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:  # else a trailer
+            self._pairs.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        pairs, self._pairs = self._pairs, []
+        if status < 200:
+            return
+        self.status = status
+        self.headers = headers = CIMultiDictProxy(CIMultiDict(pairs))
+        self._decoder = decoder_of(headers["Content-Encoding"]) if "Content-Encoding" in headers else None
+        self._keeps = self._parser.should_keep_alive() and self._has_body
+        self._is_complete = not self._has_body
+        self._until_close = (
+            "Content-Length" not in headers
+            and "chunked" not in headers.get("Transfer-Encoding", "").lower()
+            and status not in NO_CONTENT
+        )
+
+    def on_body(self, body: bytes) -> None:
+        self._pieces.append(body)
+        self._unread_bytes += len(body)
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        self._is_complete = self.status != 0  # else it was a 1xx, and the answer follows
+
+    # --- inside
+
+    def _misread(self, error: Exception) -> None:
+        if self._is_complete:
+            self.abort()
+            return
+        ours = ReplyCut() if self.status else UpstreamProtocolError("an answer that is not HTTP")
+        ours.__cause__ = error
+        self.fail(ours)
+
+    def _news(self) -> asyncio.Future[None]:
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _take(self) -> bytes:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if pieces:
+            self._pieces = []
+            self._drained()
+        return data if self._decoder is None else self._decoded(self._decoder, data)
+
+    def _decoded(self, decoder: Decoder, data: bytes) -> bytes:
+        try:
+            if data or decoder.has_more:
+                data = decoder.feed(data)
+        except DECODING_ERRORS as error:
+            cut = ReplyCut()
+            cut.__cause__ = error
+            self._is_complete = False
+            self.fail(cut)
+            return b""
+        if self.at_end and not decoder.is_whole:
+            self.fail(ReplyCut())
+        return data
+
+    def _drained(self) -> None:
+        self._unread_bytes = 0
+        if self._is_paused and self._transport is not None:
+            self._transport.resume_reading()
+        self._is_paused = False
