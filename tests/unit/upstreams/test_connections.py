@@ -270,8 +270,11 @@ def test_a_proxy_that_is_spoken_to_over_tls(
 def test_cancelling_at_any_moment_leaves_nothing_open(
     certificate: tuple[Path, Path], loop: Callable[[], asyncio.AbstractEventLoop], kind: type[Proxy] | None
 ) -> None:
+    # asyncio's own server forgets a client that leaves in the middle of a handshake; uvloop, which is what we run, does not.
+    tls = server_side(certificate) if loop is uvloop.new_event_loop else None
+
     async def main() -> None:
-        async with WireServer(ok_once, tls=server_side(certificate)) as server, (kind or HttpProxy)() as proxy:
+        async with WireServer(ok_once, tls=tls) as server, (kind or HttpProxy)() as proxy:
             scheme = "socks5" if kind is Socks5Proxy else "http"
             exit = DIRECT if kind is None else f"{scheme}://127.0.0.1:{proxy.port}"
             async with Transport(SystemClock(), TransportOptions(ca_file=str(certificate[1]))) as transport:
@@ -289,12 +292,12 @@ def test_cancelling_at_any_moment_leaves_nothing_open(
     run(loop, main())
 
 
-def open_to(ports: set[int]) -> list[int]:
-    """The remote ports of this process's connections to these."""
+def open_to(ports: set[int]) -> list[str]:
+    """The sockets of this process that are an end, either one, of a connection to these ports."""
     return [
-        each.raddr.port
+        each.status
         for each in psutil.Process().net_connections("tcp")
-        if each.raddr and each.raddr.port in ports and each.status == psutil.CONN_ESTABLISHED
+        if each.raddr and not ports.isdisjoint((each.raddr.port, each.laddr.port))
     ]
 
 
