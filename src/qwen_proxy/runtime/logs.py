@@ -69,6 +69,7 @@ class Logs:
         root.handlers[:] = [self._handler]
         # What no line of ours shows need not be found out for each record.
         logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+        logging._srcfile = None  # pyright: ignore[reportPrivateUsage]  as its manual has it: no caller
         root.setLevel(LEVELS[self._options.level])
         self._thread.start()
         return self

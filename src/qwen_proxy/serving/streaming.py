@@ -12,8 +12,8 @@ heartbeat with them).
 
 import asyncio
 import logging
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
+from types import TracebackType
 
 from aiohttp import web
 
@@ -99,13 +99,9 @@ class Heartbeats:
         self._heartbeat_seconds = heartbeat_seconds
         self._streams: set[StreamedReply] = set()
 
-    @contextmanager
-    def watch(self, reply: StreamedReply) -> Generator[None]:
-        self._streams.add(reply)
-        try:
-            yield
-        finally:
-            self._streams.discard(reply)
+    def watch(self, reply: StreamedReply) -> "_Watch":
+        """The block in which a reply is kept alive."""
+        return _Watch(self._streams, reply)
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -128,3 +124,19 @@ class Heartbeats:
                     await reply.beat(now)
                 except (ConnectionError, RuntimeError) as error:  # gone between two ticks; its task is cancelled
                     log.debug("heartbeat not sent", extra={"reason": type(error).__name__})
+
+
+class _Watch:
+    __slots__ = ("_reply", "_streams")
+
+    def __init__(self, streams: set[StreamedReply], reply: StreamedReply) -> None:
+        self._streams = streams
+        self._reply = reply
+
+    def __enter__(self) -> None:
+        self._streams.add(self._reply)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._streams.discard(self._reply)

@@ -270,7 +270,7 @@ def test_a_proxy_that_is_spoken_to_over_tls(
 def test_cancelling_at_any_moment_leaves_nothing_open(
     certificate: tuple[Path, Path], loop: Callable[[], asyncio.AbstractEventLoop], kind: type[Proxy] | None
 ) -> None:
-    # asyncio's own server forgets a client that leaves in the middle of a handshake; uvloop, which is what we run, does not.
+    # asyncio's own server forgets a client that leaves in the middle of a handshake; uvloop's, which we run, does not.
     tls = server_side(certificate) if loop is uvloop.new_event_loop else None
 
     async def main() -> None:
