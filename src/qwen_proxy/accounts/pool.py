@@ -24,7 +24,6 @@ from qwen_proxy.accounts.report import (
     account_report,
     exit_report,
     is_worth_waiting,
-    masked,
     shortage,
 )
 from qwen_proxy.accounts.saving import Saver
@@ -33,6 +32,7 @@ from qwen_proxy.accounts.store import AccountStore, StoredAccount, merged
 from qwen_proxy.accounts.tokens import Tokens
 from qwen_proxy.accounts.waiting import Waiter, WaitingLine, Want
 from qwen_proxy.ground.errors import NoAccountUsable, ShuttingDown
+from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.runtime.alarm import Alarm
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
@@ -225,7 +225,7 @@ class AccountPool:
             return
         log.warning(
             "account outcome",
-            extra={"account": masked(seat.account.id), "outcome": outcome.kind.value, "detail": outcome.detail},
+            extra={"account": masked_email(seat.account.id), "outcome": outcome.kind.value, "detail": outcome.detail},
         )
         if outcome.kind is OutcomeKind.CREDENTIAL_REJECTED:
             self._tokens.reject(seat, lease.credential)

@@ -75,12 +75,6 @@ def exit_name(exit: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def masked(email: str) -> str:
-    """`a***@example.com`: enough for its owner to know it."""
-    name, at, domain = email.partition("@")
-    return f"{name[:1]}***{at}{domain}"
-
-
 # --- one account, one exit ---------------------------------------------------------------------------------
 
 _OPEN_IN_BROWSER: Final = "Open chat.qwen.ai once by hand and complete the check there"

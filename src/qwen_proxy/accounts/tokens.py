@@ -17,7 +17,7 @@ from qwen_proxy.accounts.health import (
 )
 from qwen_proxy.accounts.model import Account, Credential, Feature
 from qwen_proxy.accounts.refresh import Schedule, next_sign_in_at
-from qwen_proxy.accounts.report import exit_name, masked
+from qwen_proxy.accounts.report import exit_name
 from qwen_proxy.accounts.seats import Seat
 from qwen_proxy.accounts.signing import SignInQueue, Urgency
 from qwen_proxy.accounts.waiting import WaitingLine, Want
@@ -31,6 +31,7 @@ from qwen_proxy.ground.errors import (
     SignInRefused,
     UpstreamProtocolError,
 )
+from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.runtime.alarm import Alarm
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
@@ -157,7 +158,7 @@ class Tokens:
 
     def _learn(self, seat: Seat, result: Credential | ProxyError) -> None:
         now = self._clock.now()
-        names = {"account": masked(seat.account.id), "exit": exit_name(seat.account.exit)}
+        names = {"account": masked_email(seat.account.id), "exit": exit_name(seat.account.exit)}
         wish = _join_want(seat.account.id, 0.0).wish
         if isinstance(result, ProxyError):
             seat.health, seat.exit.health = after_failed_sign_in(

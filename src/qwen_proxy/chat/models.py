@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 
 class Mode(StrEnum):
@@ -88,7 +88,3 @@ def split_suffix(name: str) -> tuple[str, Variant]:
         if folded.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], variant
     return name, PLAIN
-
-
-def with_thinking(variant: Variant, thinking: bool) -> Variant:
-    return structs.replace(variant, thinking=thinking)

@@ -8,7 +8,6 @@ from enum import Enum, auto
 from aiohttp import web
 from msgspec import Struct
 
-from qwen_proxy.accounts.report import masked
 from qwen_proxy.config.credentials import KeyInfo
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground.errors import (
@@ -19,6 +18,7 @@ from qwen_proxy.ground.errors import (
     RequestTooSlow,
     ShuttingDown,
 )
+from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.protocols.base import ClientProtocol, Incoming
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
@@ -180,7 +180,7 @@ class Endpoints:
                 "ms": round((self._clock.monotonic() - exchange.started_at) * 1000, 1),
                 "key": "" if exchange.caller is None else exchange.caller.name,
                 "model": trace.model,
-                "account": masked(trace.account_id) if trace.account_id else "",
+                "account": masked_email(trace.account_id) if trace.account_id else "",
                 "tries": trace.tries,
                 "failures": ",".join(trace.failures),
                 "tokens": 0 if usage is None else usage.prompt_tokens + usage.completion_tokens,

@@ -13,8 +13,9 @@ from qwen_proxy.accounts.health import (
     SignInState,
 )
 from qwen_proxy.accounts.model import Account, Credential, Feature
-from qwen_proxy.accounts.report import account_report, clock_time, exit_name, exit_report, masked, shortage
+from qwen_proxy.accounts.report import account_report, clock_time, exit_name, exit_report, shortage
 from qwen_proxy.ground.errors import AccountsBusy, AccountsChallenged, AccountsOutOfQuota, NoAccountUsable
+from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.ground.secret import Secret
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
@@ -160,5 +161,5 @@ def test_times_are_short() -> None:
 def test_names_without_secrets() -> None:
     assert exit_name("") == "direct"
     assert exit_name("socks5://user:p%40ss@[::1]:1080") == "socks5://[::1]:1080"
-    assert masked("alice@example.com") == "a***@example.com"
-    assert masked("alice") == "a***"
+    assert masked_email("alice@example.com") == "al***@example.com"
+    assert masked_email("alice") == "al***"

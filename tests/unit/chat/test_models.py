@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwen_proxy.chat.models import PLAIN, SUFFIXES, Mode, Model, Variant, split_suffix, with_thinking
+from qwen_proxy.chat.models import PLAIN, SUFFIXES, Mode, Model, Variant, split_suffix
 
 
 def names(model: Model) -> list[str]:
@@ -42,7 +42,3 @@ def test_one_suffix_is_taken_and_only_from_the_end():
 
 def test_a_suffix_alone_is_a_name():
     assert split_suffix("-thinking") == ("-thinking", PLAIN)
-
-
-def test_thinking_can_be_set_on_a_variant():
-    assert with_thinking(Variant(search=True), True) == Variant(thinking=True, search=True)
