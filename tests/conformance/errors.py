@@ -32,6 +32,7 @@ from qwen_proxy.ground.errors import (
     ShuttingDown,
     SignInReason,
     SignInRefused,
+    StoreUnavailable,
     Unauthenticated,
     UnsupportedParameter,
     UpstreamChallenged,
@@ -79,6 +80,7 @@ EXAMPLES: Final[tuple[ProxyError, ...]] = (
     AccountsBusy("every account is busy"),
     QuotaElsewhere(),
     ShuttingDown(),
+    StoreUnavailable("connection refused"),
     InternalError(),
 )
 

@@ -273,6 +273,15 @@ class AccountsBusy(NoAccountUsable):
         super().__init__(why, BUSY_SECONDS if retry_after_seconds is None else retry_after_seconds)
 
 
+class StoreUnavailable(ProxyError):
+    """The store that keys, limits and accounts are kept in can't be reached: what needs it is refused, never let
+    through unchecked. `problem` is a short fact for the operator, without an address."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the gateway's store can't be used now ({problem})")
+        self.problem = problem
+
+
 class ShuttingDown(ProxyError):
     def __init__(self) -> None:
         super().__init__("this server is shutting down; send the request again")

@@ -30,6 +30,7 @@ from qwen_proxy.ground.errors import (
     RequestTooSlow,
     RouteNotFound,
     ShuttingDown,
+    StoreUnavailable,
     Unauthenticated,
     UnsupportedParameter,
     UpstreamChallenged,
@@ -76,6 +77,7 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     AccountsOutOfQuota: Terms(429, "rate_limit_error", "upstream_quota"),
     AccountsChallenged: Terms(503, "upstream_error", "upstream_verification_required"),
     ShuttingDown: Terms(503, "server_error", "shutting_down"),
+    StoreUnavailable: Terms(503, "server_error", "store_unavailable"),
 }
 
 _TRIED_HERE: Final = (Blame.UPSTREAM, Blame.EXIT, Blame.ACCOUNT)

@@ -1,0 +1,117 @@
+"""Records of one kind as typed documents: MessagePack of a Struct, sealed where the kind says so."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.state.store import Append, Change, Conflict, Delete, Kind, Put, Record, Store
+from qwen_proxy.state.vault import Vault
+
+T = TypeVar("T")
+PAGE = 1000
+
+
+class Entry(Struct, Generic[T], frozen=True):
+    id: str
+    version: int
+    value: T
+
+
+class Unreadable(Exception):
+    """A stored document is not of the shape this version knows."""
+
+
+class Collection(Generic[T]):
+    """`type` is a Struct; a field that is added to it later needs a default, and none ever changes its meaning.
+
+    Secrets in a document are kept as they are: the kind has to be sealed.
+    """
+
+    def __init__(self, store: Store, kind: Kind, type: type[T], vault: Vault) -> None:
+        self._store = store
+        self.kind = kind
+        self._vault = vault
+        self._decoder = msgspec.msgpack.Decoder(type, dec_hook=_hide)
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=self._reveal)
+
+    async def get(self, id: str) -> Entry[T] | None:
+        record = await self._store.get(self.kind, id)
+        return None if record is None else self.entry(record)
+
+    async def each(self, prefix: str = "") -> AsyncGenerator[Entry[T]]:
+        """All whose id begins so, by id. Close it (aclosing) when it is not read to its end."""
+        after = prefix
+        if prefix and (first := await self.get(prefix)) is not None:
+            yield first
+        while True:
+            page = await self._store.find(self.kind, after=after, limit=PAGE)
+            for record in page:
+                if not record.id.startswith(prefix):
+                    return
+                yield self.entry(record)
+            if len(page) < PAGE:
+                return
+            after = page[-1].id
+
+    async def all(self, prefix: str = "") -> list[Entry[T]]:
+        return [entry async for entry in self.each(prefix)]
+
+    def put(self, id: str, value: T, *, expect: int | None = None, lasts_seconds: float | None = None) -> Put:
+        """A change for `Store.write`."""
+        packed = self._encoder.encode(value)
+        if self.kind.is_sealed:
+            packed = self._vault.seal(packed, self.kind.name, id)
+        return Put(kind=self.kind, id=id, value=packed, expect=expect, lasts_seconds=lasts_seconds)
+
+    def delete(self, id: str, *, expect: int | None = None) -> Delete:
+        return Delete(kind=self.kind, id=id, expect=expect)
+
+    async def update(
+        self, id: str, change: Callable[[T | None], T | None], *also: Append, lasts_seconds: float | None = None
+    ) -> Entry[T] | None:
+        """Read, change and write until nobody came in between. `change` gets None when there is none, and returns None
+        to delete it; it may be called several times. One that changes nothing writes nothing."""
+        while True:
+            found = await self.get(id)
+            before = None if found is None else found.value
+            after = change(before)
+            if after == before:
+                return found
+            expect = 0 if found is None else found.version
+            work: list[Change] = [*also]
+            work.append(
+                self.delete(id, expect=expect)
+                if after is None
+                else self.put(id, after, expect=expect, lasts_seconds=lasts_seconds)
+            )
+            try:
+                written = await self._store.write(work)
+            except Conflict:
+                continue
+            return None if after is None else Entry(id, written.versions[0], after)
+
+    def entry(self, record: Record) -> Entry[T]:
+        """Raises Unreadable, and WrongSecret of the vault."""
+        packed = record.value
+        if self.kind.is_sealed:
+            packed = self._vault.open(packed, self.kind.name, record.id)
+        try:
+            return Entry(record.id, record.version, self._decoder.decode(packed))
+        except msgspec.DecodeError as error:
+            raise Unreadable(f"{self.kind.name} {record.id} has a form unknown to this version ({error})") from error
+
+    def _reveal(self, value: object) -> str:
+        if isinstance(value, Secret):
+            if not self.kind.is_sealed:
+                raise TypeError(f"a secret in a document of kind {self.kind.name}, which is not sealed")
+            return value.reveal()
+        raise NotImplementedError(type(value))
+
+
+def _hide(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError(kind)

@@ -1,0 +1,17 @@
+"""Every kind of record there is. A kind's documents are read and written through a `state.collection.Collection`."""
+
+from typing import Final
+
+from qwen_proxy.state.store import Kind
+
+VAULT: Final = Kind(name="vault")  # the keys that seal the others, wrapped: see state/vault.py
+ACCOUNT: Final = Kind(name="account", is_watched=True, is_sealed=True)
+HEALTH: Final = Kind(name="health", is_watched=True, is_flushed=False)
+EXIT: Final = Kind(name="exit", is_watched=True, is_flushed=False)
+KEY: Final = Kind(name="key", is_watched=True)
+SETTINGS: Final = Kind(name="settings", is_watched=True, is_sealed=True)
+SESSION: Final = Kind(name="session")
+BATCH: Final = Kind(name="batch", is_watched=True)
+BATCH_LINE: Final = Kind(name="batch_line", is_sealed=True)
+
+KINDS: Final = (VAULT, ACCOUNT, HEALTH, EXIT, KEY, SETTINGS, SESSION, BATCH, BATCH_LINE)

@@ -1,0 +1,209 @@
+"""This process among the others of an installation: its heartbeat, what it holds, and the roles it has.
+
+| state | from | granting |
+|---|---|---|
+| valid | a join or beat that was answered, for PROCESS_SECONDS from when it was asked, less a margin | yes |
+| lapsed | no beat was answered for that long: for the others this process is gone, or will be any moment | no |
+
+Coming back from a lapse, what is in use is taken again even beyond the capacity (it runs, whatever the count says);
+what was held idle is given up.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from qwen_proxy.ground.errors import StoreUnavailable
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.state.store import PROCESS_SECONDS, Beat, Hold, ProcessRow, SlotsWanted, Store
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 0.25
+MARGIN_SECONDS: Final = 0.5
+
+
+class Holder(Protocol):
+    """Who holds slots in this process."""
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether it wants slots and finds none."""
+        ...
+
+    def in_use(self) -> Iterable[Hold]: ...
+
+    def forget_idle(self) -> None:
+        """What is not in use is not ours any more."""
+        ...
+
+    async def after_beat(self, beat: Beat) -> None:
+        """Each second: the time to give back what is idle. May raise StoreUnavailable."""
+        ...
+
+
+class Role:
+    """What one process does for all, such as signing accounts in. `began` and `ended` are called by turns."""
+
+    def __init__(self, name: str, began: Callable[[], None], ended: Callable[[], None]) -> None:
+        self.name: Final = name
+        self.is_held = False
+        self._began = began
+        self._ended = ended
+
+    def hold(self, is_held: bool) -> None:
+        if is_held != self.is_held:
+            self.is_held = is_held
+            log.info("role taken" if is_held else "role given up", extra={"role": self.name})
+            (self._began if is_held else self._ended)()
+
+
+class ProcessStatus(Struct, frozen=True, kw_only=True):
+    """What a process tells the others of itself. in_use: replies at a time, by account."""
+
+    label: str = ""
+    in_use: dict[str, int] = {}
+    waiting: int = 0
+    roles: tuple[str, ...] = ()
+
+
+class Membership:
+    """`id` is unique to this process and never used again. Enter it before use; leaving it frees what it holds."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        id: str,
+        host: str = "",
+        pid: int = 0,
+        status: Callable[[], ProcessStatus] = ProcessStatus,
+    ) -> None:
+        self.id: Final = id
+        self.processes = 1
+        self._store = store
+        self._clock = clock
+        self._host = host
+        self._pid = pid
+        self._status = status
+        self._holders: list[Holder] = []
+        self._roles: list[Role] = []
+        self._valid_until = 0.0
+        self._tasks = Tasks()
+        self._started_at = clock.now()
+
+    def add(self, holder: Holder) -> None:
+        self._holders.append(holder)
+
+    def compete(self, role: Role) -> None:
+        """Take this role whenever no other process has it."""
+        self._roles.append(role)
+
+    @property
+    def is_valid(self) -> bool:
+        return self._clock.monotonic() < self._valid_until
+
+    def require(self) -> None:
+        """Before anything is granted from what this process holds. Raises StoreUnavailable in a lapse."""
+        if not self._clock.monotonic() < self._valid_until:
+            raise StoreUnavailable("this process has lost touch with the store that limits are kept in")
+
+    async def __aenter__(self) -> "Membership":
+        await self._join()
+        await self._take_roles()
+        self._tasks.spawn(self._run(), name="heartbeat")
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._tasks.__aexit__(None, None, None)
+        for role in self._roles:
+            role.hold(False)
+        self._valid_until = 0.0
+        try:
+            await self._store.leave(self.id)
+        except StoreUnavailable:
+            log.warning("left without a word: the store does not answer")
+
+    async def beat(self) -> Beat:
+        """One heartbeat, now. Raises StoreUnavailable."""
+        asked_at = self._clock.monotonic()
+        hungry = any(holder.is_hungry for holder in self._holders)
+        beat = await self._store.beat(self.id, is_hungry=hungry, status=self._packed_status())
+        if beat.is_known:
+            self._live_from(asked_at)
+        else:
+            log.warning("this process counted as gone; it begins anew")
+            self._lapse()
+            await self._join()
+        self.processes = max(1, beat.processes)
+        for holder in self._holders:
+            await holder.after_beat(beat)
+        await self._take_roles()
+        return beat
+
+    async def _join(self) -> None:
+        holds = [hold for holder in self._holders for hold in holder.in_use()]
+        asked_at = self._clock.monotonic()
+        await self._store.join(
+            ProcessRow(
+                id=self.id,
+                host=self._host,
+                pid=self._pid,
+                started_at=self._started_at,
+                beat_at=0.0,
+                is_hungry=False,
+                status=self._packed_status(),
+            ),
+            holds,
+        )
+        self._live_from(asked_at)
+
+    def _live_from(self, asked_at: float) -> None:
+        self._valid_until = asked_at + PROCESS_SECONDS - MARGIN_SECONDS
+
+    def _lapse(self) -> None:
+        for role in self._roles:
+            role.hold(False)
+        for holder in self._holders:
+            holder.forget_idle()
+
+    async def _take_roles(self) -> None:
+        for role in self._roles:
+            if not role.is_held and self.is_valid:
+                wanted = SlotsWanted(names=(f"role:{role.name}",), capacity=1, need=1)
+                taken = await self._store.take(self.id, wanted)
+                if taken.holds and self.is_valid:
+                    role.hold(True)
+
+    async def _run(self) -> None:
+        while True:
+            await self._clock.sleep(BEAT_SECONDS if self.is_valid else RETRY_SECONDS)
+            try:
+                await self.beat()
+            except StoreUnavailable as error:
+                log.warning("no heartbeat", extra={"reason": str(error)})
+                if not self.is_valid:
+                    for role in self._roles:
+                        role.hold(False)
+                await self._clock.sleep(RETRY_SECONDS)
+
+    def _packed_status(self) -> bytes:
+        held = tuple(role.name for role in self._roles if role.is_held)
+        return msgspec.msgpack.encode(msgspec.structs.replace(self._status(), roles=held))
+
+
+def statuses(rows: Sequence[ProcessRow]) -> list[tuple[ProcessRow, ProcessStatus]]:
+    """What each process tells of itself; of one of another version, nothing."""
+    found: list[tuple[ProcessRow, ProcessStatus]] = []
+    for row in rows:
+        try:
+            found.append((row, msgspec.msgpack.decode(row.status, type=ProcessStatus)))
+        except msgspec.DecodeError:
+            found.append((row, ProcessStatus()))
+    return found
