@@ -9,6 +9,7 @@ Coming back from a lapse, what is in use is taken again even beyond the capacity
 what was held idle is given up.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
@@ -19,7 +20,7 @@ from msgspec import Struct
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
-from qwen_proxy.state.store import PROCESS_SECONDS, Beat, Hold, ProcessRow, SlotsWanted, Store
+from qwen_proxy.state.store import PROCESS_SECONDS, Beat, Hold, ProcessRow, SlotsTaken, SlotsWanted, Store
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ class Holder(Protocol):
         """Whether it wants slots and finds none."""
         ...
 
-    def in_use(self) -> Iterable[Hold]: ...
+    def held(self) -> Iterable[Hold]:
+        """Everything, in use or idle."""
+        ...
 
     def forget_idle(self) -> None:
         """What is not in use is not ours any more."""
@@ -95,6 +98,8 @@ class Membership:
         self._holders: list[Holder] = []
         self._roles: list[Role] = []
         self._valid_until = 0.0
+        self._trading = asyncio.Lock()  # a join tells the store all that is held: no trade may be under way meanwhile
+        self._is_in_doubt = False  # the store may count more as ours than we do: an answer was lost
         self._tasks = Tasks()
         self._started_at = clock.now()
 
@@ -135,23 +140,44 @@ class Membership:
         asked_at = self._clock.monotonic()
         hungry = any(holder.is_hungry for holder in self._holders)
         beat = await self._store.beat(self.id, is_hungry=hungry, status=self._packed_status())
-        if beat.is_known:
-            self._live_from(asked_at)
-        else:
+        if not beat.is_known:
             log.warning("this process counted as gone; it begins anew")
             self._lapse()
             await self._join()
+        elif self._is_in_doubt:
+            await self._join()
+        else:
+            self._live_from(asked_at)
         self.processes = max(1, beat.processes)
         for holder in self._holders:
             await holder.after_beat(beat)
         await self._take_roles()
         return beat
 
+    async def take(self, wanted: SlotsWanted) -> SlotsTaken:
+        """Slots for this process. Do not cancel it: run it in a task of its own. Raises StoreUnavailable."""
+        async with self._trading:
+            self.require()
+            try:
+                return await self._store.take(self.id, wanted)
+            except StoreUnavailable:
+                self._is_in_doubt = True
+                raise
+
+    async def give(self, holds: Sequence[Hold]) -> None:
+        """Slots back, which the holder counts as its own no more. A store that can't be reached learns it later."""
+        async with self._trading:
+            try:
+                await self._store.give(self.id, holds)
+            except StoreUnavailable:
+                self._is_in_doubt = True
+
     async def _join(self) -> None:
-        holds = [hold for holder in self._holders for hold in holder.in_use()]
-        asked_at = self._clock.monotonic()
-        await self._store.join(
-            ProcessRow(
+        async with self._trading:
+            holds = [hold for holder in self._holders for hold in holder.held()]
+            holds += [Hold(_slot(role), 1) for role in self._roles if role.is_held]
+            asked_at = self._clock.monotonic()
+            row = ProcessRow(
                 id=self.id,
                 host=self._host,
                 pid=self._pid,
@@ -159,10 +185,10 @@ class Membership:
                 beat_at=0.0,
                 is_hungry=False,
                 status=self._packed_status(),
-            ),
-            holds,
-        )
-        self._live_from(asked_at)
+            )
+            await self._store.join(row, holds)
+            self._is_in_doubt = False
+            self._live_from(asked_at)
 
     def _live_from(self, asked_at: float) -> None:
         self._valid_until = asked_at + PROCESS_SECONDS - MARGIN_SECONDS
@@ -176,8 +202,7 @@ class Membership:
     async def _take_roles(self) -> None:
         for role in self._roles:
             if not role.is_held and self.is_valid:
-                wanted = SlotsWanted(names=(f"role:{role.name}",), capacity=1, need=1)
-                taken = await self._store.take(self.id, wanted)
+                taken = await self.take(SlotsWanted(names=(_slot(role),), capacity=1, need=1))
                 if taken.holds and self.is_valid:
                     role.hold(True)
 
@@ -196,6 +221,10 @@ class Membership:
     def _packed_status(self) -> bytes:
         held = tuple(role.name for role in self._roles if role.is_held)
         return msgspec.msgpack.encode(msgspec.structs.replace(self._status(), roles=held))
+
+
+def _slot(role: Role) -> str:
+    return f"role:{role.name}"
 
 
 def statuses(rows: Sequence[ProcessRow]) -> list[tuple[ProcessRow, ProcessStatus]]:

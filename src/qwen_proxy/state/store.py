@@ -30,7 +30,7 @@ MOST_ID_CHARS: Final = 512
 class Kind(Struct, frozen=True, kw_only=True):
     """is_watched: each change is told to all processes (`Store.changes`). is_sealed: values are encrypted at rest.
 
-    is_flushed: a write has reached the disk when it returns; else a crash of the machine, not of a process, may lose it.
+    is_flushed: a write has reached the disk when it returns; else a machine's crash, not a process's, may lose it.
     """
 
     name: str
