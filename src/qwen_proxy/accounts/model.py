@@ -19,8 +19,19 @@ class Feature(StrEnum):
     VIDEO = "video"
 
 
+class Origin(StrEnum):
+    """Where an account came from."""
+
+    ENVIRONMENT = "environment"  # ACCOUNTS
+    ADDED = "added"  # by an operator, while the program ran
+
+
 class Account(Struct, frozen=True, kw_only=True):
-    """A login. `id` is the email, lower-case. `exit` is a proxy URL, or DIRECT. One that is not enabled only waits."""
+    """A login. `id` is the email, lower-case. `exit` is a proxy URL, or DIRECT. One that is not enabled only waits.
+
+    weight: its share of requests where the strategy is `weighted`. priority: those with a higher one are taken first.
+    cookies_at, added_at: Unix seconds, 0 when unknown.
+    """
 
     id: str
     email: str
@@ -28,6 +39,13 @@ class Account(Struct, frozen=True, kw_only=True):
     exit: str = DIRECT
     cookies: Secret | None = None  # as the owner copied them from a browser; sent unchanged but for `token=`
     enabled: bool = True
+    labels: tuple[str, ...] = ()
+    weight: float = 1.0
+    priority: int = 0
+    note: str = ""
+    origin: Origin = Origin.ENVIRONMENT
+    cookies_at: float = 0.0
+    added_at: float = 0.0
 
     def __repr__(self) -> str:
         return f"Account({masked_email(self.id)!r}, exit={redacted(self.exit)!r}, enabled={self.enabled})"

@@ -214,6 +214,7 @@ class Membership:
             except StoreUnavailable as error:
                 log.warning("no heartbeat", extra={"reason": str(error)})
                 if not self.is_valid:
+                    self._is_in_doubt = True  # a role given up here may still be ours there
                     for role in self._roles:
                         role.hold(False)
                 await self._clock.sleep(RETRY_SECONDS)
