@@ -12,7 +12,9 @@ A *process* is a row with a heartbeat. One whose beats stop for PROCESS_SECONDS 
 must know that itself, and grant nothing from them any more (`state.membership`).
 
 Every call raises StoreUnavailable when the store can't be reached, and then has changed nothing or, for a connection
-lost on the way, possibly everything. Times are Unix seconds of the store's own clock.
+lost on the way, possibly everything. So is it with a caller that is cancelled: all or nothing was done. Who needs to
+know which (of `take`, `give`, `draw`, `charge`) calls from a task that nobody cancels. Times are Unix seconds of the
+store's own clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ from typing import Final, Protocol, Self
 from msgspec import Struct
 
 PROCESS_SECONDS: Final = 5.0  # without a heartbeat for so long a process counts as gone
+TRACE_SECONDS: Final = 3600.0  # that a watched record was deleted is remembered for so long
 MOST_ID_CHARS: Final = 512
 
 
@@ -211,7 +214,8 @@ class SlotsTaken(Struct, frozen=True, kw_only=True):
 class Draw(Struct, frozen=True, kw_only=True):
     """From the allowance `name`, which ends at `ends_at` and may be spent up to `limit` over all processes.
 
-    need: all of it is granted or nothing; extra: as with slots.
+    need: all of it is granted or nothing; extra: as with slots. ends_at: the same for all who draw from it; once it has
+    passed nothing is granted. The name may serve again for the next window.
     """
 
     name: str
@@ -256,7 +260,10 @@ class Store(Protocol):
         """Grows with each write that changes a watched record. A cheap question."""
         ...
 
-    async def changes(self, since: int) -> Changes: ...
+    async def changes(self, since: int) -> Changes:
+        """Not complete for a generation before what is remembered (TRACE_SECONDS, an `erase`), nor for one that has
+        not been: a backup was put back."""
+        ...
 
     async def wait(self, since: int, timeout_seconds: float) -> int:
         """The generation, as soon as it is another than `since`, or after the timeout."""
@@ -321,9 +328,13 @@ class Store(Protocol):
         """How many slots of each name with this prefix are held over all processes; none at all is left out."""
         ...
 
-    async def draw(self, draws: Sequence[Draw]) -> list[Drawn]: ...
+    async def draw(self, draws: Sequence[Draw]) -> list[Drawn]:
+        """One after the other, each for itself."""
+        ...
 
-    async def charge(self, charges: Sequence[Charge]) -> None: ...
+    async def charge(self, charges: Sequence[Charge]) -> None:
+        """Of a window that has ended nothing is counted any more."""
+        ...
 
     # --- care
 

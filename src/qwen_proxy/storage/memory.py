@@ -1,9 +1,8 @@
 """The store in this process's memory: gone when it ends. For one process, and as the plain reading of the interface."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 from msgspec.structs import replace
 
@@ -14,6 +13,7 @@ from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.state.store import (
     DAY_SECONDS,
     PROCESS_SECONDS,
+    TRACE_SECONDS,
     Append,
     Beat,
     Change,
@@ -38,7 +38,12 @@ from qwen_proxy.state.store import (
 )
 from qwen_proxy.storage.sharing import Claim, share, shared_out
 
-POLL_SECONDS = 0.25
+POLL_SECONDS: Final = 0.25
+
+
+class _Trace(NamedTuple):
+    generation: int
+    at: float
 
 
 class MemoryStore:
@@ -46,9 +51,13 @@ class MemoryStore:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._records: dict[str, dict[str, Record]] = defaultdict(dict)
-        self._changed: dict[tuple[str, str], int] = {}  # watched record, also one that is gone -> generation
         self._generation = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self._records: dict[str, dict[str, Record]] = defaultdict(dict)
+        self._changed: dict[tuple[str, str], _Trace] = {}  # of each watched record, also of one that is gone
+        self._horizon = self._generation  # before it, what is gone is not known any more
         self._log: list[tuple[str, LogLine]] = []
         self._lines = 0
         self._hours: dict[UsageKey, UsageCounts] = {}
@@ -92,7 +101,7 @@ class MemoryStore:
             return None
         kind, records = change.kind, self._records[change.kind.name]
         if kind.is_watched:
-            self._changed[kind.name, change.id] = self._generation
+            self._changed[kind.name, change.id] = _Trace(self._generation, now)
         if isinstance(change, Delete):
             records.pop(change.id, None)
             return None
@@ -122,8 +131,10 @@ class MemoryStore:
     async def changes(self, since: int) -> Changes:
         records: list[Record] = []
         gone: list[Gone] = []
-        for (kind, id), generation in self._changed.items():
-            if generation > since:
+        if not self._horizon <= since <= self._generation:
+            return Changes(generation=self._generation, records=(), gone=(), is_complete=False)
+        for (kind, id), trace in self._changed.items():
+            if trace.generation > since:
                 record = self._live(kind, id)
                 if record is None:
                     gone.append(Gone(kind=kind, id=id))
@@ -142,6 +153,10 @@ class MemoryStore:
         for kind, records in self._records.items():
             for id in [id for id in records if self._live(kind, id) is None]:
                 del records[id]
+        for (kind, id), trace in list(self._changed.items()):
+            if trace.at <= now - TRACE_SECONDS and id not in self._records[kind]:
+                del self._changed[kind, id]
+                self._horizon = max(self._horizon, trace.generation)
         self._allowances = {name: (end, used) for name, (end, used) in self._allowances.items() if end > now}
 
     # --- the log
@@ -176,7 +191,7 @@ class MemoryStore:
         self._free(row.id)
         self._processes[row.id] = replace(row, beat_at=self._clock.now())
         for hold in holds:
-            self._slots[hold.name][row.id] = hold.count
+            self._hold(row.id, hold)
 
     async def beat(self, process: str, *, is_hungry: bool, status: bytes) -> Beat:
         self._bury()
@@ -213,9 +228,12 @@ class MemoryStore:
         claims = [Claim(name, sum(self._slots[name].values())) for name in wanted.names]
         holds = shared_out(claims, wanted, len(self._processes))
         for hold in holds:
-            self._slots[hold.name][process] = self._slots[hold.name].get(process, 0) + hold.count
+            self._hold(process, hold)
         full = tuple(name for name in wanted.names if sum(self._slots[name].values()) >= wanted.capacity)
         return SlotsTaken(holds=holds, full=full)
+
+    def _hold(self, process: str, hold: Hold) -> None:
+        self._slots[hold.name][process] = self._slots[hold.name].get(process, 0) + hold.count
 
     async def give(self, process: str, holds: Sequence[Hold]) -> None:
         for hold in holds:
@@ -233,7 +251,9 @@ class MemoryStore:
         return [self._draw(draw) for draw in draws]
 
     def _draw(self, draw: Draw) -> Drawn:
-        _, used = self._allowances.get(draw.name, (draw.ends_at, 0))
+        used = self._used(draw.name)
+        if draw.ends_at <= self._clock.now():
+            return Drawn(granted=0, used=used)
         free = draw.limit - used
         granted = 0 if free < draw.need else draw.need + share(free - draw.need, draw.extra, len(self._processes))
         if granted:
@@ -243,8 +263,12 @@ class MemoryStore:
     async def charge(self, charges: Sequence[Charge]) -> None:
         for charge in charges:
             if charge.ends_at > self._clock.now():
-                _, used = self._allowances.get(charge.name, (charge.ends_at, 0))
+                used = self._used(charge.name)
                 self._allowances[charge.name] = (charge.ends_at, max(0, used + charge.amount))
+
+    def _used(self, name: str) -> int:
+        end, used = self._allowances.get(name, (0.0, 0))
+        return used if end > self._clock.now() else 0
 
     # --- care
 
@@ -252,8 +276,8 @@ class MemoryStore:
         return None
 
     async def erase(self) -> None:
-        await asyncio.sleep(0)
-        self.__init__(self._clock)
+        self._generation += 1
+        self._clear()
 
 
 class MemoryAccountStore:
