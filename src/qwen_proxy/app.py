@@ -24,6 +24,7 @@ from qwen_proxy.api.unknown import UnknownRoutes
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.choices import ModelNames
 from qwen_proxy.config.credentials import Keys
+from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
@@ -34,6 +35,7 @@ from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.table import PROTOCOLS
 from qwen_proxy.runtime.clock import Clock, SystemClock
 from qwen_proxy.runtime.ids import Ids, SystemIds, system_random
+from qwen_proxy.runtime.logs import set_level
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.auth import Authenticator
 from qwen_proxy.serving.cors import Cors
@@ -103,7 +105,6 @@ def transport_options(settings: Settings) -> TransportOptions:
 def web_options(settings: Settings, base_url: str) -> QwenWebOptions:
     usual = HeaderOptions()
     general, own = general_exit(settings), dict.fromkeys(line.exit for line in settings.accounts)
-    minutes = settings.cleanup_minutes
     return QwenWebOptions(
         base_url=base_url,
         exit=general,
@@ -115,9 +116,13 @@ def web_options(settings: Settings, base_url: str) -> QwenWebOptions:
             credentials="cookie+bearer" if settings.send_bearer else "cookie",
             extra=settings.extra_headers,
         ),
-        cleanup=CleanupOptions(delete_after_seconds=None if minutes is None else minutes * 60),
+        cleanup=CleanupOptions(delete_after_seconds=_delete_after_seconds(settings)),
         max_prompt_bytes=settings.max_prompt_bytes,
     )
+
+
+def _delete_after_seconds(settings: Settings) -> float | None:
+    return None if settings.cleanup_minutes is None else settings.cleanup_minutes * 60
 
 
 def general_exit(settings: Settings) -> str:
@@ -142,7 +147,8 @@ async def open_pool(
     options = PoolOptions(
         account_concurrency=settings.account_concurrency,
         signin_spacing_seconds=settings.signin_spacing_seconds,
-        refresh_before_seconds=settings.refresh_before_hours * 3600,
+        refresh_before_seconds=settings.refresh_before_hours * 3600 if settings.auto_refresh else 0.0,
+        refresh_jitter_seconds=PoolOptions().refresh_jitter_seconds if settings.auto_refresh else 0.0,
         challenge_rest_seconds=settings.challenge_rest_seconds,
     )
     async with AccountPool(store, door.sign_in, machine.clock, system_random(), options) as pool:
@@ -186,25 +192,54 @@ def open_gateway(
         clock=machine.clock,
         tokens=tokens,
         load_tokens=tokens.load,
-        options=GatewayOptions(
-            retry_count=settings.chat_retry_count,
-            retry_backoff_seconds=settings.chat_retry_backoff_ms / 1000,
-            queue_seconds=settings.queue_seconds,
-            deadline_seconds=settings.request_deadline_seconds,
-            challenge_rest_seconds=settings.challenge_rest_seconds,
-            delivery=Delivery(
-                show_reasoning=settings.output_think,
-                reasoning_in_content=settings.legacy_reasoning_in_content,
-                search_info=settings.search_info,
-            ),
-        ),
+        options=gateway_options(settings),
     )
     return gateway, catalogue
 
 
+def gateway_options(settings: Settings) -> GatewayOptions:
+    return GatewayOptions(
+        retry_count=settings.chat_retry_count,
+        retry_backoff_seconds=settings.chat_retry_backoff_ms / 1000,
+        queue_seconds=settings.queue_seconds,
+        deadline_seconds=settings.request_deadline_seconds,
+        challenge_rest_seconds=settings.challenge_rest_seconds,
+        delivery=Delivery(
+            show_reasoning=settings.output_think,
+            reasoning_in_content=settings.legacy_reasoning_in_content,
+            search_info=settings.search_info,
+        ),
+    )
+
+
+class Tunable(Struct, frozen=True):
+    """What a change of settings is told to, besides the account pool."""
+
+    upstream: QwenWeb
+    gateway: ChatGateway
+    catalogue: CatalogueSource
+    chat: ChatRoutes
+    models: ModelRoutes
+
+    def apply(self, settings: Settings) -> None:
+        """Requests under way go on as they began."""
+        set_level(settings.log_level.value)
+        self.upstream.cleanup.delete_after(_delete_after_seconds(settings))
+        self.gateway.options = gateway_options(settings)
+        self.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds, aliases=settings.model_map)
+        self.chat.options = parse_options(settings)
+        self.models.configure(
+            display_names=settings.model_names is ModelNames.DISPLAY, variants=not settings.simple_model_map
+        )
+
+
+def parse_options(settings: Settings) -> ParseOptions:
+    return ParseOptions(strict=settings.strict_fields, max_choices=settings.max_choices)
+
+
 @asynccontextmanager
 async def open_service(
-    settings: Settings,
+    live: LiveSettings | Settings,
     keys: Keys,
     door: Door,
     leasing: Leasing,
@@ -215,17 +250,29 @@ async def open_service(
     drift: DriftSource | None = None,
     workers: WorkersSource | None = None,
 ) -> AsyncGenerator[HttpServer]:
-    """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several."""
+    """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several.
+
+    Live settings are followed; plain ones stay as they are.
+    """
     clock = machine.clock
+    settings = live.current if isinstance(live, LiveSettings) else live
     endpoints = Endpoints(Authenticator(keys), clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds)
     gateway, catalogue = open_gateway(settings, door, leasing, machine)
+    models = ModelRoutes(
+        catalogue,
+        display_names=settings.model_names is ModelNames.DISPLAY,
+        variants=not settings.simple_model_map,
+    )
     heartbeats = Heartbeats(
         clock,
         header_commit_seconds=settings.header_commit_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     diagnostics = _diagnostics(door, overview, settings, clock, drift, workers)
-    app = _routes(settings, endpoints, gateway, catalogue, heartbeats, overview, diagnostics, machine)
+    chat = ChatRoutes(gateway, heartbeats, parse_options(settings), clock=clock, ids=machine.ids)
+    app = _routes(live, endpoints, chat, models, overview, diagnostics)
+    if isinstance(live, LiveSettings):
+        live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models).apply)
     async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
@@ -240,29 +287,24 @@ async def _warm_up(catalogue: CatalogueSource) -> None:
 
 
 def _routes(
-    settings: Settings,
+    live: LiveSettings | Settings,
     endpoints: Endpoints,
-    gateway: ChatGateway,
-    catalogue: CatalogueSource,
-    heartbeats: Heartbeats,
+    chat: ChatRoutes,
+    models: ModelRoutes,
     overview: Overview,
     diagnostics: DiagnosticsRoutes,
-    machine: Machine,
 ) -> web.Application:
-    options = ParseOptions(strict=settings.strict_fields, max_choices=settings.max_choices)
-    chat = ChatRoutes(gateway, heartbeats, options, clock=machine.clock, ids=machine.ids)
-    models = ModelRoutes(
-        catalogue,
-        display_names=settings.model_names is ModelNames.DISPLAY,
-        variants=not settings.simple_model_map,
-    )
+    settings = live.current if isinstance(live, LiveSettings) else live
+
+    def models_access() -> Access:
+        current = live.current if isinstance(live, LiveSettings) else live
+        return Access.OPEN if current.models_open else Access.KEY
 
     async def why_not_ready() -> str | None:
         return (await overview.status()).why_not_ready
 
     health = HealthRoutes(endpoints, why_not_ready)
     general = OpenAIChat()  # errors of routes that belong to no protocol have OpenAI's shape
-    open_if_set = Access.OPEN if settings.models_open else Access.KEY
     app = web.Application(client_max_size=settings.max_body_bytes)
     for route in PROTOCOLS:
         handler = endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY)
@@ -270,7 +312,7 @@ def _routes(
     for path, handler, access in (
         ("/v1/models", models.list, Access.KEY),
         ("/v1/models/{id}", models.one, Access.KEY),
-        ("/models", models.list, open_if_set),
+        ("/models", models.list, models_access),
         ("/healthz", health.live, Access.OPEN),
         ("/readyz", health.ready, Access.OPEN),
         ("/api/admin/diagnostics", diagnostics.show, Access.ADMIN),

@@ -8,10 +8,14 @@ import aiohttp
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.app import Machine, accounts_of, open_door, open_pool, open_service
 from qwen_proxy.config.credentials import Keys
+from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings, load
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.simulator import Scenario, Simulator
+from qwen_proxy.state.vault import Vault, new_document
+from qwen_proxy.state.watching import Watch
+from qwen_proxy.storage.memory import MemoryStore
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from tests.support.http import ADMIN_KEY, USER_KEY, listener
@@ -38,6 +42,7 @@ class Running:
         server: HttpServer,
         upstream: QwenWeb,
         drift: Drift,
+        live: LiveSettings,
     ) -> None:
         self.settings = settings
         self.simulator = simulator
@@ -47,6 +52,7 @@ class Running:
         self.server = server
         self.upstream = upstream
         self.drift = drift
+        self.live = live
 
     @property
     def scenario(self) -> Scenario:
@@ -67,15 +73,18 @@ async def running(
         loaded = load(environ, None)
         keys = Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])
         machine = Machine()
+        store = MemoryStore(machine.clock)
+        watch = Watch(store, machine.clock)
+        live = LiveSettings(loaded, store, Vault(new_document()), watch)
         sock = listener()
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         async with (
             open_door(loaded, loaded.chat_base_url, machine) as door,
             open_pool(loaded, accounts_of(loaded), door, machine) as pool,
-            open_service(loaded, keys, door, pool, pool, sock, machine) as server,
+            open_service(live, keys, door, pool, pool, sock, machine) as server,
             aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {USER_KEY}"}) as client,
         ):
-            yield Running(loaded, simulator, url, client, pool, server, door.upstream, door.drift)
+            yield Running(loaded, simulator, url, client, pool, server, door.upstream, door.drift, live)
 
 
 def ask(text: str = "hello", **fields: object) -> dict[str, object]:

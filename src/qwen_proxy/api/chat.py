@@ -24,20 +24,20 @@ T = TypeVar("T")
 
 
 class ChatRoutes:
-    """Makes a handler per protocol."""
+    """Makes a handler per protocol. `options` may be replaced at any time."""
 
     def __init__(
         self, gateway: ChatGateway, heartbeats: Heartbeats, options: ParseOptions, *, clock: Clock, ids: Ids
     ) -> None:
         self._gateway = gateway
         self._heartbeats = heartbeats
-        self._options = options
+        self.options = options
         self._clock = clock
         self._ids = ids
 
     def handler(self, protocol: ClientProtocol) -> Handler:
         async def handle(exchange: Exchange) -> web.StreamResponse:
-            call = protocol.parse(await incoming(exchange), self._options)
+            call = protocol.parse(await incoming(exchange), self.options)
             if call.stream:
                 return await self._stream(exchange, protocol, call)
             return await self._fold(exchange, call)

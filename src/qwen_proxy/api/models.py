@@ -52,6 +52,12 @@ class ModelRoutes:
         self._encoder = msgspec.json.Encoder()
         self._listed: tuple[Catalogue, bytes] | None = None
 
+    def configure(self, *, display_names: bool, variants: bool) -> None:
+        """From now on."""
+        self._display_names = display_names
+        self._variants = variants
+        self._listed = None
+
     async def list(self, exchange: Exchange) -> web.StreamResponse:
         catalogue = await self._catalogue.get()
         if self._listed is None or self._listed[0] is not catalogue:

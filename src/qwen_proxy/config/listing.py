@@ -1,6 +1,6 @@
 """The variables written out: as the tables of docs/configuration.md, and as `.env.example`. Pure."""
 
-from qwen_proxy.config.variables import GROUPS, Group, Variable
+from qwen_proxy.config.variables import GROUPS, LIVE, Group, Variable
 
 
 def markdown(group: Group) -> str:
@@ -8,6 +8,11 @@ def markdown(group: Group) -> str:
     rows = ["| Variable | Default | Value | Meaning |", "|---|---|---|---|"]
     rows += [f"| {' | '.join(_cells(variable))} |" for variable in group.variables]
     return "\n".join(rows) + "\n"
+
+
+def live_names() -> str:
+    """A list of the variables that may be changed at run time."""
+    return "".join(f"- `{variable.name}`\n" for variable in LIVE)
 
 
 def dotenv() -> str:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 from dotenv import dotenv_values
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from qwen_proxy.config.choices import (
     CacheMode,
@@ -23,14 +23,15 @@ from qwen_proxy.config.choices import (
     SimulatorUse,
 )
 from qwen_proxy.config.values import AccountLine, WrongValue
-from qwen_proxy.config.variables import NAMES, VARIABLES, Variable
+from qwen_proxy.config.variables import BY_NAME, NAMES, VARIABLES, Variable
 from qwen_proxy.ground.redact import redacted
 from qwen_proxy.ground.secret import MASK, Secret
 
 
 class Source(StrEnum):
-    """Where a value came from."""
+    """Where a value came from. RUNTIME: an admin has set it while the server ran."""
 
+    RUNTIME = "runtime"
     ENVIRONMENT = "environment"
     DOTENV = ".env"
     DEFAULT = "default"
@@ -72,6 +73,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     signin_spacing_seconds: float
     refresh_before_hours: float
     challenge_rest_seconds: float
+    auto_refresh: bool
+    auto_refresh_interval_seconds: int
     batch_login_concurrency: int
 
     workers: int
@@ -154,6 +157,18 @@ def load(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         texts[variable.name] = _masked(variable, text)
     warnings = [*_misspelt(environ, from_file), *_not_yet(values)]
     return msgspec.convert({**values, "sources": sources, "texts": texts, "warnings": tuple(warnings)}, Settings)
+
+
+def overlaid(settings: Settings, values: Mapping[str, str]) -> Settings:
+    """The same with these variables set at run time. Raises WrongSetting."""
+    changed: dict[str, object] = {}
+    sources, texts = dict(settings.sources), dict(settings.texts)
+    for name, text in values.items():
+        variable = BY_NAME[name]
+        changed[variable.field] = _read(variable, text)
+        sources[name] = Source.RUNTIME
+        texts[name] = _masked(variable, text)
+    return structs.replace(settings, **changed, sources=sources, texts=texts)
 
 
 def handed_on(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:

@@ -33,7 +33,11 @@ from qwen_proxy.config.values import (
 
 
 class Variable(Struct, frozen=True):
-    """`field` is its name in Settings; `default` is text, read like a given value; `secret` is never shown."""
+    """`field` is its name in Settings; `default` is text, read like a given value; `secret` is never shown.
+
+    is_live: an admin may change it while the server runs (`config.runtime`). Its value is shown in the history of
+    settings, so it is none that may hold a secret.
+    """
 
     name: str
     field: str
@@ -41,6 +45,7 @@ class Variable(Struct, frozen=True):
     default: str
     meaning: str
     secret: bool = False
+    is_live: bool = False
 
 
 class Group(Struct, frozen=True):
@@ -62,7 +67,9 @@ _SERVICE: Final = Group(
             secret=True,
         ),
         Variable("CORS_ORIGINS", "cors_origins", ORIGINS, "", "Origins whose pages may call the API; unset: none"),
-        Variable("MODELS_OPEN", "models_open", BOOLEAN, "true", "Whether GET /models answers without a key"),
+        Variable(
+            "MODELS_OPEN", "models_open", BOOLEAN, "true", "Whether GET /models answers without a key", is_live=True
+        ),
         Variable("MAX_BODY_BYTES", "max_body_bytes", SIZE, "8M", "Largest request body that is read"),
         Variable(
             "REQUEST_READ_SECONDS",
@@ -112,9 +119,15 @@ _ACCOUNTS: Final = Group(
             whole(0, 1000),
             "2",
             "Replies at a time per account; 0 for no limit",
+            is_live=True,
         ),
         Variable(
-            "QUEUE_SECONDS", "queue_seconds", decimal(0, 3600), "60", "How long a request waits for a free account"
+            "QUEUE_SECONDS",
+            "queue_seconds",
+            decimal(0, 3600),
+            "60",
+            "How long a request waits for a free account",
+            is_live=True,
         ),
         Variable(
             "SIGNIN_SPACING_SECONDS",
@@ -122,6 +135,7 @@ _ACCOUNTS: Final = Group(
             decimal(0, 3600),
             "10",
             "Time between two sign-ins through one exit address",
+            is_live=True,
         ),
         Variable(
             "REFRESH_BEFORE_HOURS",
@@ -129,6 +143,23 @@ _ACCOUNTS: Final = Group(
             decimal(0, 720),
             "24",
             "A token is renewed so long before its end",
+            is_live=True,
+        ),
+        Variable(
+            "AUTO_REFRESH",
+            "auto_refresh",
+            BOOLEAN,
+            "true",
+            "Renew tokens before their end; false: an account is signed in again once its token has ended",
+            is_live=True,
+        ),
+        Variable(
+            "AUTO_REFRESH_INTERVAL",
+            "auto_refresh_interval_seconds",
+            whole(1, 31536000),
+            "21600",
+            "Accepted from the original; without effect: each token is renewed at its own time",
+            is_live=True,
         ),
         Variable(
             "CHALLENGE_REST_SECONDS",
@@ -136,6 +167,7 @@ _ACCOUNTS: Final = Group(
             decimal(0.1, 3600),
             "60",
             "First rest of an account or exit that was asked for a human; doubles up to an hour",
+            is_live=True,
         ),
         Variable(
             "BATCH_LOGIN_CONCURRENCY",
@@ -143,6 +175,7 @@ _ACCOUNTS: Final = Group(
             whole(1, 20),
             "5",
             "Accounts added at once; sign-ins through one exit stay one at a time",
+            is_live=True,
         ),
     ),
 )
@@ -178,13 +211,16 @@ _WORKERS: Final = Group(
 _CHAT: Final = Group(
     "Chat",
     (
-        Variable("OUTPUT_THINK", "output_think", BOOLEAN, "true", "Whether reasoning is delivered at all"),
+        Variable(
+            "OUTPUT_THINK", "output_think", BOOLEAN, "true", "Whether reasoning is delivered at all", is_live=True
+        ),
         Variable(
             "LEGACY_REASONING_IN_CONTENT",
             "legacy_reasoning_in_content",
             BOOLEAN,
             "false",
             "Reasoning inside <think>…</think> in the content, instead of reasoning_content",
+            is_live=True,
         ),
         Variable(
             "SEARCH_INFO_MODE",
@@ -192,6 +228,7 @@ _CHAT: Final = Group(
             choice(choices.SearchInfo),
             "text",
             "How search results are told in the text of a reply; annotations carry them in any case",
+            is_live=True,
         ),
         Variable(
             "STRICT_FIELDS",
@@ -199,8 +236,9 @@ _CHAT: Final = Group(
             BOOLEAN,
             "false",
             "Refuse request fields that have no effect here, instead of naming them in a reply header",
+            is_live=True,
         ),
-        Variable("MAX_CHOICES", "max_choices", whole(1, 128), "8", "Largest n of a request"),
+        Variable("MAX_CHOICES", "max_choices", whole(1, 128), "8", "Largest n of a request", is_live=True),
         Variable(
             "MAX_PROMPT_BYTES",
             "max_prompt_bytes",
@@ -209,10 +247,20 @@ _CHAT: Final = Group(
             "Largest prompt; the upstream challenges bodies near 128 KiB",
         ),
         Variable(
-            "CHAT_RETRY_COUNT", "chat_retry_count", whole(0, 10), "1", "Further tries after a failure; 0 for none"
+            "CHAT_RETRY_COUNT",
+            "chat_retry_count",
+            whole(0, 10),
+            "1",
+            "Further tries after a failure; 0 for none",
+            is_live=True,
         ),
         Variable(
-            "CHAT_RETRY_BACKOFF_MS", "chat_retry_backoff_ms", whole(0, 60000), "400", "Milliseconds before another try"
+            "CHAT_RETRY_BACKOFF_MS",
+            "chat_retry_backoff_ms",
+            whole(0, 60000),
+            "400",
+            "Milliseconds before another try",
+            is_live=True,
         ),
         Variable(
             "CHAT_CLEANUP",
@@ -220,6 +268,7 @@ _CHAT: Final = Group(
             CLEANUP,
             "delete",
             "Upstream chats: delete after use, keep, or delete after so many minutes",
+            is_live=True,
         ),
     ),
 )
@@ -233,6 +282,7 @@ _MODELS: Final = Group(
             BOOLEAN,
             "false",
             "List base models only, without -thinking, -search and the like",
+            is_live=True,
         ),
         Variable(
             "MODEL_NAMES",
@@ -240,6 +290,7 @@ _MODELS: Final = Group(
             choice(choices.ModelNames),
             "display",
             "Which name is a listed model's id: the readable one (display) or the upstream's (id)",
+            is_live=True,
         ),
         Variable(
             "MODEL_MAP",
@@ -247,6 +298,7 @@ _MODELS: Final = Group(
             MODEL_MAP,
             "",
             "Other names for models, with wildcards; the first that fits holds",
+            is_live=True,
         ),
         Variable(
             "MODELS_CACHE_TTL",
@@ -254,6 +306,7 @@ _MODELS: Final = Group(
             decimal(0, 31536000),
             "3600",
             "Seconds until the model list is fetched again; 0 for never",
+            is_live=True,
         ),
     ),
 )
@@ -358,7 +411,9 @@ _STORAGE: Final = Group(
 _LOGGING: Final = Group(
     "Logging",
     (
-        Variable("LOG_LEVEL", "log_level", choice(choices.LogLevel), "INFO", "Least level that is logged"),
+        Variable(
+            "LOG_LEVEL", "log_level", choice(choices.LogLevel), "INFO", "Least level that is logged", is_live=True
+        ),
         Variable(
             "LOG_FORMAT",
             "log_format",
@@ -379,4 +434,6 @@ _LOGGING: Final = Group(
 
 GROUPS: Final = (_SERVICE, _ACCOUNTS, _WORKERS, _CHAT, _MODELS, _UPSTREAM, _STORAGE, _LOGGING)
 VARIABLES: Final = tuple(variable for group in GROUPS for variable in group.variables)
-NAMES: Final = frozenset(variable.name for variable in VARIABLES)
+BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
+NAMES: Final = frozenset(BY_NAME)
+LIVE: Final = tuple(variable for variable in VARIABLES if variable.is_live)

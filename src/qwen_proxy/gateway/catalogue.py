@@ -104,6 +104,15 @@ class CatalogueSource:
         self._fetches = 0
         self._lock = asyncio.Lock()
 
+    def configure(self, *, ttl_seconds: float, aliases: Sequence[tuple[str, str]]) -> None:
+        """From now on; the list itself stays until its time is over, the old lifetime or the new, whichever is less."""
+        self._ttl_seconds = ttl_seconds
+        self._stale_at = min(self._stale_at, self._clock.monotonic() + ttl_seconds)
+        if self._aliases != tuple(aliases):
+            self._aliases = tuple(aliases)
+            if self._current is not None:
+                self._current = Catalogue(self._current.models, self._aliases)
+
     async def get(self) -> Catalogue:
         """The list, at most its lifetime old while fetching works. Raises ProxyError when there never was one."""
         current = self._current

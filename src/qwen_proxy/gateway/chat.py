@@ -62,7 +62,10 @@ class ChatGateway:
         load_tokens: Callable[[], None] = lambda: None,
         options: GatewayOptions,
     ) -> None:
-        """`load_tokens` makes `tokens` ready; it may take half a second, and is called once, in a thread."""
+        """`load_tokens` makes `tokens` ready; it may take half a second, and is called once, in a thread.
+
+        `options` may be replaced at any time: a request keeps those it began with.
+        """
         self._upstream = upstream
         self._leasing = leasing
         self._catalogue = catalogue
@@ -70,7 +73,7 @@ class ChatGateway:
         self._tokens = tokens
         self._load_tokens = load_tokens
         self._can_count = False
-        self._options = options
+        self.options = options
 
     async def resolve(self, request: ChatRequest) -> tuple[ChatRequest, Resolved]:
         """Give the model its upstream id. Raises ModelNotFound, UnsupportedParameter, PromptTooLong, or why there is no
@@ -104,7 +107,7 @@ class ChatGateway:
     async def _attempts(
         self, request: ChatRequest, resolved: Resolved, trace: Trace, in_one: bool
     ) -> AsyncGenerator[Batch]:
-        options = self._options
+        options = self.options
         deadline = self._clock.monotonic() + options.deadline_seconds
         plan = _Plan()
         content_sent = False
@@ -124,7 +127,7 @@ class ChatGateway:
                     trace.account_id = credential.account_id
                     outcome = Outcome(kind=OutcomeKind.CANCELLED)
                     try:
-                        attempt = self._attempt(request, resolved, credential, deadline, trace)
+                        attempt = self._attempt(request, resolved, credential, deadline, trace, options.delivery)
                         async with aclosing(_joined(attempt) if in_one else attempt) as batches:
                             async for batch in batches:
                                 content_sent = True
@@ -144,7 +147,8 @@ class ChatGateway:
                 if credential is None:
                     raise
                 if verdict is Verdict.GIVE_UP:
-                    told = await self._last_word(error, plan.avoid_accounts | {credential.account_id}, content_sent)
+                    tried = plan.avoid_accounts | {credential.account_id}
+                    told = await self._last_word(error, tried, content_sent, options.challenge_rest_seconds)
                     if told is error:
                         raise
                     raise told from error
@@ -155,12 +159,18 @@ class ChatGateway:
                 await self._clock.sleep(options.retry_backoff_seconds * 2 ** (trace.tries - 1))
 
     async def _attempt(
-        self, request: ChatRequest, resolved: Resolved, credential: Credential, deadline: float, trace: Trace
+        self,
+        request: ChatRequest,
+        resolved: Resolved,
+        credential: Credential,
+        deadline: float,
+        trace: Trace,
+        delivery: Delivery,
     ) -> AsyncGenerator[Batch]:
         """One try: batches that are not empty, the last of which ends with Finish. Raises ProxyError."""
         if request.sampling.is_limited:
             await self._ready_to_count()
-        shaper = ReplyShaper(request.sampling, self._options.delivery, self._tokens)
+        shaper = ReplyShaper(request.sampling, delivery, self._tokens)
         async with self._upstream.open(request, resolved.model, credential, deadline) as reads:
             async for read in reads:
                 batch = shaper.take(read)
@@ -176,7 +186,9 @@ class ChatGateway:
                 return
         raise ReplyCut  # an upstream that ends without Finish breaks its contract; never a success
 
-    async def _last_word(self, error: ProxyError, tried: Set[str], content_sent: bool) -> ProxyError:
+    async def _last_word(
+        self, error: ProxyError, tried: Set[str], content_sent: bool, challenge_rest_seconds: float
+    ) -> ProxyError:
         """What to tell when nothing more is tried: the failure, with the time to wait where that is known.
 
         How long the accounts without quota rest that were tried is no reason to wait while others are free.
@@ -194,7 +206,7 @@ class ChatGateway:
             except NoAccountUsable:
                 pass  # the others are of no use for reasons of their own
         if error.retry_after_seconds is None:
-            error.retry_after_seconds = least_rest_seconds(error, self._options.challenge_rest_seconds)
+            error.retry_after_seconds = least_rest_seconds(error, challenge_rest_seconds)
         return error
 
     async def _renew(self, stale: Credential, deadline: float, plan: "_Plan", trace: Trace) -> None:

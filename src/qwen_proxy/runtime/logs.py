@@ -34,6 +34,11 @@ _NEVER_SHOWN: Final = frozenset(("token", "password", "cookie", "cookies", "auth
 _PLAIN: Final = (int, float, bool, type(None))
 
 
+def set_level(level: str) -> None:
+    """A key of LEVELS, for this process from now on."""
+    logging.getLogger().setLevel(LEVELS[level])
+
+
 class LogOptions(Struct, frozen=True, kw_only=True):
     """level: a key of LEVELS. redact: takes secrets out of a text. source: names this process, such as `worker-1`.
 

@@ -94,8 +94,11 @@ class Endpoints:
             await asyncio.wait(tuple(self._active), timeout=LAST_WORDS_SECONDS)
 
     def endpoint(
-        self, handler: Handler, protocol: ClientProtocol, access: Access
+        self, handler: Handler, protocol: ClientProtocol, access: Access | Callable[[], Access]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """`access` may be a question that is asked anew for each request."""
+        access_now = access if callable(access) else lambda: access
+
         async def serve(request: web.Request) -> web.StreamResponse:
             """Answer, whatever happens but for the client leaving."""
             request_id = "req_" + self._ids.token(24)
@@ -113,6 +116,7 @@ class Endpoints:
             task = asyncio.current_task()
             assert task is not None
             self._active.add(task)
+            access = access_now()
             try:
                 answer = response = await self._answer(exchange, handler, protocol, access)
             finally:

@@ -156,3 +156,27 @@ async def test_lifetime_zero_keeps_the_first_list_until_it_is_refreshed() -> Non
     await clock.advance(1e6)
     assert (await source.get()).models == (PLUS,)
     assert (await source.refresh()).models == (MAX,)
+
+
+async def test_other_aliases_hold_at_once_without_another_fetch() -> None:
+    clock, lists = FakeClock(), Lists([PLUS, MAX])
+    source = CatalogueSource(lists, clock=clock, ttl_seconds=0, aliases=[("gpt-*", PLUS.id)])
+    source.configure(ttl_seconds=0, aliases=[("gpt-*", MAX.id)])
+    assert (await source.get()).resolve("gpt-5").model is MAX
+    first = await source.get()
+    source.configure(ttl_seconds=0, aliases=[("gpt-*", MAX.id)])
+    assert await source.get() is first
+    source.configure(ttl_seconds=0, aliases=[("gpt-*", PLUS.id)])
+    assert (await source.get()).resolve("gpt-5").model is PLUS
+    assert lists.fetched == 1
+
+
+async def test_a_shorter_lifetime_holds_for_the_list_that_is_there() -> None:
+    clock, lists = FakeClock(), Lists([PLUS], [MAX])
+    source = CatalogueSource(lists, clock=clock, ttl_seconds=3600)
+    await source.get()
+    source.configure(ttl_seconds=10, aliases=())
+    await clock.advance(9)
+    assert (await source.get()).models == (PLUS,)
+    await clock.advance(2)
+    assert (await source.get()).models == (MAX,)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from qwen_proxy.accounts.model import OutcomeKind
 from qwen_proxy.chat.events import (
@@ -360,3 +361,20 @@ async def test_what_the_upstream_can_not_be_asked_takes_no_account() -> None:
     with pytest.raises(errors.PromptTooLong):
         await ask(gateway(upstream, desk), question())
     assert desk.outcomes == []
+
+
+async def test_a_request_keeps_the_options_it_began_with() -> None:
+    failing: Script = [errors.UpstreamUnavailable("HTTP 503")]
+    upstream, desk = (
+        scripted(failing, GOOD, [[START], [ReasoningDelta("hm")], [TextDelta("x"), USAGE, STOP]]),
+        Desk("a"),
+    )
+    chat = gateway(upstream, desk)
+    request, resolved = await chat.resolve(question())
+    async with chat.open(request, resolved, Trace("req_1")) as reply:
+        async for _ in reply:
+            chat.options = structs.replace(chat.options, retry_count=0)
+    hidden = structs.replace(chat.options.delivery, show_reasoning=False)
+    chat.options = structs.replace(chat.options, delivery=hidden)
+    batches = await ask(chat, question())
+    assert not any(isinstance(event, ReasoningDelta) for batch in batches for event in batch)

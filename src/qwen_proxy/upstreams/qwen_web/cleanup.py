@@ -27,7 +27,7 @@ class CleanupCounts(Struct, frozen=True):
 
 
 class _Waiting(Struct, frozen=True):
-    due_at: float
+    since: float
     credential: Credential
     chat_id: str
 
@@ -38,7 +38,8 @@ class ChatCleanup:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._options = site.options.cleanup
-        self._queue: deque[_Waiting] = deque()  # in order of due_at: the delay is the same for all
+        self._delay_seconds = self._options.delete_after_seconds
+        self._queue: deque[_Waiting] = deque()
         self._running = 0
         self._tasks = Tasks()
         self._timers = Tasks()
@@ -53,13 +54,19 @@ class ChatCleanup:
 
     def hand_over(self, credential: Credential, chat_id: str) -> None:
         """The chat is not needed any more."""
-        delay_seconds = self._options.delete_after_seconds
-        if delay_seconds is None:
+        if self._delay_seconds is None:
             return
         if len(self._queue) >= self._options.max_waiting:
             self._dropped += 1
             return
-        self._queue.append(_Waiting(self._site.clock.monotonic() + delay_seconds, credential, chat_id))
+        self._queue.append(_Waiting(self._site.clock.monotonic(), credential, chat_id))
+        self._start()
+
+    def delete_after(self, seconds: float | None) -> None:
+        """From now on, for chats that wait too; None keeps them."""
+        self._delay_seconds = seconds
+        if seconds is None:
+            self._queue.clear()
         self._start()
 
     async def __aenter__(self) -> Self:
@@ -85,7 +92,8 @@ class ChatCleanup:
         """Begin what is due, as far as there is room; see to it that the rest is begun in its time."""
         now = self._site.clock.monotonic()
         while self._queue and self._running < self._options.max_at_once:
-            due_at = self._rest_until if self._is_closing else max(self._queue[0].due_at, self._rest_until)
+            due_at = self._queue[0].since + (self._delay_seconds or 0)
+            due_at = self._rest_until if self._is_closing else max(due_at, self._rest_until)
             if due_at > now:
                 if not self._is_closing:
                     self._alarm.at(due_at)

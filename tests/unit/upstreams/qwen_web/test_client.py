@@ -400,6 +400,26 @@ async def test_chats_are_deleted_later() -> None:
         await _settled(made, 2)
 
 
+async def test_another_delay_holds_for_what_waits_too() -> None:
+    async with Simulator() as simulator, web(simulator, cleaning(delete_after_seconds=600.0)) as made:
+        await made.ask()
+        made.upstream.cleanup.delete_after(0)
+        await _settled(made, 1)
+        made.upstream.cleanup.delete_after(600)
+        await made.ask()
+        assert made.upstream.cleanup.counts.waiting == 1
+
+
+async def test_keeping_from_now_on_keeps_what_waits() -> None:
+    async with Simulator() as simulator:
+        async with web(simulator, cleaning(delete_after_seconds=600.0)) as made:
+            await made.ask()
+            made.upstream.cleanup.delete_after(None)
+            await made.ask()
+            assert made.upstream.cleanup.counts.waiting == 0
+        assert simulator.seen("chat_delete") == []
+
+
 async def test_shutting_down_deletes_what_waits() -> None:
     async with Simulator() as simulator:
         async with web(simulator, cleaning(delete_after_seconds=600.0)) as made:
