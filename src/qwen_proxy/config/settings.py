@@ -22,7 +22,8 @@ from qwen_proxy.config.choices import (
     SearchInfo,
     SimulatorUse,
 )
-from qwen_proxy.config.values import AccountLine, WrongValue
+from qwen_proxy.config.lines import AccountLine
+from qwen_proxy.config.values import WrongValue
 from qwen_proxy.config.variables import BY_NAME, NAMES, VARIABLES, Variable
 from qwen_proxy.ground.redact import redacted
 from qwen_proxy.ground.secret import MASK, Secret

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from qwen_proxy.ground.redact import masked_email, redacted
+from qwen_proxy.config.addresses import PROXY_SCHEMES, url_problem
+from qwen_proxy.config.lines import FORM, AccountLine, WrongLine, is_blank, read_account_line
 from qwen_proxy.ground.secret import Secret
-
-PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 
 _TRUE: Final = frozenset(("true", "1", "yes", "on"))
 _FALSE: Final = frozenset(("false", "0", "no", "off"))
@@ -33,17 +32,6 @@ class Parser(Struct, frozen=True):
 
     accepts: str
     read: Callable[[str], object]
-
-
-class AccountLine(Struct, frozen=True, kw_only=True):
-    """One entry of ACCOUNTS (upstream protocol §10.6). `exit` is a proxy URL, empty when the entry has none."""
-
-    email: str
-    password: Secret
-    exit: str = ""
-
-    def __repr__(self) -> str:
-        return f"AccountLine({masked_email(self.email)!r}, exit={redacted(self.exit)!r})"
 
 
 def whole(low: int, high: int) -> Parser:
@@ -129,35 +117,19 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def url_problem(text: str, schemes: Sequence[str]) -> str | None:
-    """What keeps `text` from being an absolute URL of one of these schemes; None when nothing does."""
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return "its host or port can't be read"
-    if parts.scheme not in schemes:
-        return f"it must begin with {' or '.join(scheme + '://' for scheme in schemes)}"
-    if not parts.hostname or port == 0:
-        return "it has no host"
-    if not text.isascii() or any(character <= " " for character in text):
-        return "it holds a space or a character that is not ASCII"
-    return None
-
-
 def _base_url(text: str) -> str:
     """Without its trailing slashes: paths are joined to it as text (upstream protocol §0.3)."""
     problem = url_problem(text, ("https", "http"))
     if problem is None and ("?" in text or "#" in text):
-        problem = "it holds a query or a fragment"
+        problem = "holds a query or a fragment"
     if problem is not None:
-        raise WrongValue(f"an http:// or https:// address, with or without a path ({problem})")
+        raise WrongValue(f"an http:// or https:// address, with or without a path (it {problem})")
     return text.rstrip("/")
 
 
 def _proxy(text: str) -> str:
     if text and (problem := url_problem(text, PROXY_SCHEMES)):
-        raise WrongValue(f"a proxy such as http://127.0.0.1:7890 or socks5://user:password@host:1080 ({problem})")
+        raise WrongValue(f"a proxy such as http://127.0.0.1:7890 or socks5://user:password@host:1080 (it {problem})")
     return text
 
 
@@ -172,33 +144,21 @@ def _api_keys(text: str) -> tuple[Secret, ...]:
 
 
 def _accounts(text: str) -> tuple[AccountLine, ...]:
-    """§10.6: the first `|` splits off the proxy, the first `:` the password. Names an entry by number only."""
+    """Names an entry by number only."""
     seen: dict[str, int] = {}
     lines: list[AccountLine] = []
-    for number, entry in enumerate((part.strip() for part in re.split(r"[,\r\n]", text)), 1):
-        if not entry:
+    for number, entry in enumerate(re.split(r",|\r\n|\r|\n", text), 1):
+        if is_blank(entry):
             continue
-        login, _, proxy = entry.partition("|")
-        email, colon, password = login.partition(":")
-        email, proxy = email.strip(), proxy.strip()
-        problem = _account_problem(email, colon and password, proxy)
-        if problem is None and email.casefold() in seen:
-            problem = f"it is the same account as entry {seen[email.casefold()]}"
-        if problem is not None:
-            raise WrongValue(f"email:password or email:password|proxy, with commas between (entry {number}: {problem})")
-        seen[email.casefold()] = number
-        lines.append(AccountLine(email=email, password=Secret(password), exit=proxy))
+        try:
+            line = read_account_line(entry)
+        except WrongLine as error:
+            hint = "; a password in this list can't hold a comma" if ":" not in entry else ""
+            raise WrongValue(f"{FORM}, with commas between (entry {number}: {error}{hint})") from error
+        if (first := seen.setdefault(line.account_id, number)) != number:
+            raise WrongValue(f"accounts that differ (entry {number} is the same account as entry {first})")
+        lines.append(line)
     return tuple(lines)
-
-
-def _account_problem(email: str, password: str, proxy: str) -> str | None:
-    if not email or not password:
-        return "it lacks the email, the ':' or the password; a password in this list can't hold a comma"
-    if not email.isprintable() or any(character.isspace() for character in email):
-        return "its email holds a space or an unprintable character"
-    if proxy and (problem := url_problem(proxy, PROXY_SCHEMES)):
-        return f"its proxy can't be used: {problem}"
-    return None
 
 
 def _cleanup(text: str) -> float | None:
@@ -273,7 +233,7 @@ WORKERS: Final = Parser("a whole number from 1 to 1024, or max (one per processo
 BASE_URL: Final = Parser("an http:// or https:// address, with or without a path", _base_url)
 PROXY: Final = Parser("a proxy: http://, https://, socks5:// or socks5h://, with user:password@ or without", _proxy)
 API_KEYS: Final = Parser("keys with commas between; the first is the admin key", _api_keys)
-ACCOUNTS: Final = Parser("email:password or email:password|proxy, with commas between", _accounts)
+ACCOUNTS: Final = Parser(f"{FORM}, with commas between", _accounts)
 CLEANUP: Final = Parser("delete, keep, or a number of minutes", _cleanup)
 MODEL_MAP: Final = Parser("gpt-*=qwen3.7-plus,claude-*=qwen3.8-max, or a JSON object of the same", _model_map)
 HEADERS: Final = Parser('a JSON object of header names and values, such as {"bx-v": "2.5.36"}', _headers)
