@@ -4,15 +4,14 @@ import hashlib
 import hmac
 import ipaddress
 import os
-import re
 import stat
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from qwen_proxy.config.keys import KEY_SHAPE, Role
 from qwen_proxy.config.settings import Settings, WrongSetting
 from qwen_proxy.ground.secret import MASK, Secret
 from qwen_proxy.runtime.ids import Ids
@@ -56,13 +55,6 @@ SAMPLE_KEYS: Final = frozenset(
     )
 )
 
-_KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{1,512}")
-
-
-class Role(Enum):
-    ADMIN = "admin"
-    USER = "user"
-
 
 class KeyInfo(Struct, frozen=True):
     """`name` tells keys apart in logs without showing one: `key-1` is the first of API_KEY."""
@@ -82,7 +74,7 @@ class Keys:
 
     def find(self, presented: str) -> KeyInfo | None:
         """Takes the same time whichever key fits, or none. Text no key can have is refused unread."""
-        if not _KEY_SHAPE.fullmatch(presented):
+        if not KEY_SHAPE.fullmatch(presented):
             return None
         digest = _digest(presented)
         found: KeyInfo | None = None
@@ -120,11 +112,20 @@ def load_keys(settings: Settings, ids: Ids) -> LoadedKeys:
         raise WrongSetting(
             "DATA_DIR", str(settings.data_dir), f"a folder that can hold {ADMIN_KEY_FILE} ({error})"
         ) from error
-    if not _KEY_SHAPE.fullmatch(key) or len(key) < LEAST_LENGTH:
+    if not KEY_SHAPE.fullmatch(key) or len(key) < LEAST_LENGTH:
         raise WrongSetting(
             "DATA_DIR", str(settings.data_dir), f"a folder whose {path.name} holds a key; delete that file"
         )
     return LoadedKeys(Keys([Secret(key)]), Secret(key), path, created, warnings)
+
+
+def weakness(key: str) -> str | None:
+    """Why anyone could guess this key, as the end of a sentence about it; None for a good one."""
+    if key.casefold() in SAMPLE_KEYS:
+        return "is a sample key from documentation"
+    if len(key) < LEAST_LENGTH:
+        return f"is shorter than {LEAST_LENGTH} characters"
+    return None
 
 
 def is_loopback(host: str) -> bool:
@@ -144,13 +145,9 @@ def _digest(key: str) -> bytes:
 def _weak_keys(settings: Settings) -> tuple[str, ...]:
     warnings: list[str] = []
     for number, secret in enumerate(settings.api_keys, 1):
-        key = secret.reveal()
-        if key.casefold() in SAMPLE_KEYS:
-            problem = f"key {number} is a sample key from documentation"
-        elif len(key) < LEAST_LENGTH:
-            problem = f"key {number} is shorter than {LEAST_LENGTH} characters"
-        else:
+        if (why := weakness(secret.reveal())) is None:
             continue
+        problem = f"key {number} {why}"
         if not is_loopback(settings.host):
             right = f"keys nobody can guess while LISTEN_ADDRESS={settings.host} is open to others ({problem})"
             raise WrongSetting("API_KEY", MASK, right)

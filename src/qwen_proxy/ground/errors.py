@@ -27,6 +27,9 @@ class ProxyError(Exception):
     retry_after_seconds: float | None = None
 
 
+MOST_TOLD: Final = 20  # names in one sentence
+
+
 # --- the client's ------------------------------------------------------------------------------------------
 
 
@@ -47,13 +50,41 @@ class UnsupportedParameter(InvalidRequest):
 
 
 class Unauthenticated(ClientError):
-    def __init__(self) -> None:
-        super().__init__("no valid API key was given; send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'")
+    """`why`: of a key that is known and does not work any more."""
+
+    def __init__(self, why: str | None = None) -> None:
+        super().__init__(
+            why or "no valid API key was given; send one as 'Authorization: Bearer KEY' or 'x-api-key: KEY'"
+        )
 
 
 class PermissionDenied(ClientError):
     def __init__(self, needs: str) -> None:
         super().__init__(f"this API key may not do that: it needs {needs}")
+
+
+class NotAllowed(ClientError):
+    """The key is for others of this kind only."""
+
+    def __init__(self, kind: Literal["model", "endpoint"], asked: str, allowed: Sequence[str]) -> None:
+        more = f", and {len(allowed) - MOST_TOLD} more" if len(allowed) > MOST_TOLD else ""
+        super().__init__(
+            f"this API key may not use the {kind} {asked!r}; it may use: {', '.join(allowed[:MOST_TOLD])}{more}"
+        )
+        self.kind = kind
+        self.allowed = tuple(allowed)
+
+
+class NotFound(ClientError):
+    """`what` is a noun and its name, such as `key 'key_1'`."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there is no {what}")
+
+
+class AlreadyExists(ClientError):
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} exists already")
 
 
 class ModelNotFound(ClientError):

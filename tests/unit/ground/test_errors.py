@@ -4,6 +4,7 @@ import pytest
 
 from qwen_proxy.ground.errors import (
     AccountsBusy,
+    AlreadyExists,
     Blame,
     BodyTooLarge,
     ContentRefused,
@@ -15,6 +16,8 @@ from qwen_proxy.ground.errors import (
     MethodNotAllowed,
     ModelNotFound,
     NoAccountUsable,
+    NotAllowed,
+    NotFound,
     PermissionDenied,
     PromptTooLong,
     ProxyError,
@@ -43,6 +46,15 @@ from qwen_proxy.ground.errors import (
         (InvalidRequest("n is 9", param="n"), Blame.CLIENT, "n is 9"),
         (UnsupportedParameter("no audio"), Blame.CLIENT, "no audio"),
         (Unauthenticated(), Blame.CLIENT, "Authorization: Bearer KEY"),
+        (Unauthenticated("this API key was revoked"), Blame.CLIENT, "this API key was revoked"),
+        (
+            NotAllowed("model", "q9", ["q7", "q8*"]),
+            Blame.CLIENT,
+            "may not use the model 'q9'; it may use: q7, q8*",
+        ),
+        (NotAllowed("model", "q", ["m"] * 22), Blame.CLIENT, "m, m, and 2 more"),
+        (NotFound("key 'key_1'"), Blame.CLIENT, "there is no key 'key_1'"),
+        (AlreadyExists("this key"), Blame.CLIENT, "this key exists already"),
         (PermissionDenied("an admin key"), Blame.CLIENT, "it needs an admin key"),
         (ModelNotFound("q9"), Blame.CLIENT, "unknown model 'q9'; GET /v1/models lists them"),
         (
