@@ -3,14 +3,13 @@
 import hashlib
 import hmac
 import ipaddress
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from qwen_proxy.config.keyfile import read_or_create
 from qwen_proxy.config.keys import KEY_SHAPE, Role
 from qwen_proxy.config.settings import Settings, WrongSetting
 from qwen_proxy.ground.secret import MASK, Secret
@@ -104,19 +103,8 @@ def load_keys(settings: Settings, ids: Ids) -> LoadedKeys:
         warnings = _weak_keys(settings)
         return LoadedKeys(Keys(settings.api_keys), settings.api_keys[0], None, False, warnings)
     path = settings.data_dir / ADMIN_KEY_FILE
-    try:
-        created = _create(path, "sk-" + ids.token(48))
-        key = path.read_text("ascii").strip()
-        warnings = _open_file(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongSetting(
-            "DATA_DIR", str(settings.data_dir), f"a folder that can hold {ADMIN_KEY_FILE} ({error})"
-        ) from error
-    if not KEY_SHAPE.fullmatch(key) or len(key) < LEAST_LENGTH:
-        raise WrongSetting(
-            "DATA_DIR", str(settings.data_dir), f"a folder whose {path.name} holds a key; delete that file"
-        )
-    return LoadedKeys(Keys([Secret(key)]), Secret(key), path, created, warnings)
+    kept = read_or_create(path, lambda: "sk-" + ids.token(48), least_length=LEAST_LENGTH)
+    return LoadedKeys(Keys([kept.key]), kept.key, path, kept.created, kept.warnings)
 
 
 def weakness(key: str) -> str | None:
@@ -153,30 +141,3 @@ def _weak_keys(settings: Settings) -> tuple[str, ...]:
             raise WrongSetting("API_KEY", MASK, right)
         warnings.append(f"API_KEY: {problem}; the start is refused on any address but loopback")
     return tuple(warnings)
-
-
-def _create(path: Path, key: str) -> bool:
-    """Write the file whole or not at all; of several processes one wins, and all read what it wrote."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        return False
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)  # unlike a rename, never replaces another's key
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
-    return True
-
-
-def _open_file(path: Path) -> tuple[str, ...]:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        return (f"{path} can be read by others (mode {mode:o}); run: chmod 600 {path}",)
-    return ()

@@ -115,6 +115,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_dir: Path
     save_mode: SaveMode
     redis_url: Secret | None
+    redis_prefix: str
+    secret_key: Secret | None
     cache_mode: CacheMode
     node_env: str
 

@@ -15,6 +15,8 @@ from qwen_proxy.config.addresses import PROXY_SCHEMES, url_problem
 from qwen_proxy.config.lines import FORM, AccountLine, WrongLine, is_blank, read_account_line
 from qwen_proxy.ground.secret import Secret
 
+LEAST_SECRET_CHARS: Final = 16  # of SECRET_KEY
+
 _TRUE: Final = frozenset(("true", "1", "yes", "on"))
 _FALSE: Final = frozenset(("false", "0", "no", "off"))
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -224,6 +226,18 @@ def _redis(text: str) -> Secret | None:
     return Secret(text) if text else None
 
 
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text):
+        raise WrongValue
+    return text
+
+
+def _secret(text: str) -> Secret | None:
+    if text and len(text) < LEAST_SECRET_CHARS:
+        raise WrongValue
+    return Secret(text) if text else None
+
+
 BOOLEAN: Final = Parser("true or false", _boolean)
 SIZE: Final = Parser("a size such as 300M, 1G or a number of bytes", _size)
 MEGABYTES: Final = Parser("a number of megabytes above 0", _megabytes)
@@ -243,3 +257,5 @@ FILE: Final = Parser("the path of a file that exists", _file)
 WORD: Final = Parser("any word", str)
 FOLDER: Final = Parser("a path", Path)
 REDIS: Final = Parser("redis://… or rediss://…", _redis)
+PREFIX: Final = Parser("up to 64 letters, digits and . _ -", _prefix)
+SECRET: Final = Parser(f"at least {LEAST_SECRET_CHARS} characters, such as `openssl rand -hex 32` gives", _secret)

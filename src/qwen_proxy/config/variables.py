@@ -20,8 +20,10 @@ from qwen_proxy.config.values import (
     MODEL_MAP,
     OPTIONAL_SIZE,
     ORIGINS,
+    PREFIX,
     PROXY,
     REDIS,
+    SECRET,
     SIZE,
     WORD,
     WORKERS,
@@ -386,16 +388,37 @@ _UPSTREAM: Final = Group(
 _STORAGE: Final = Group(
     "Data",
     (
-        Variable("DATA_DIR", "data_dir", FOLDER, "./data", "Folder for what is kept, such as the generated admin key"),
+        Variable(
+            "DATA_DIR",
+            "data_dir",
+            FOLDER,
+            "./data",
+            "Folder for what is kept: the generated keys, and the database of DATA_SAVE_MODE=file",
+        ),
         Variable(
             "DATA_SAVE_MODE",
             "save_mode",
             choice(choices.SaveMode),
             "none",
-            "Where accounts are kept; file and redis come with a later version and run as none now",
+            "Where accounts, keys, settings and usage are kept: file is an SQLite file in DATA_DIR, redis a server that"
+            " several machines share; with none all is gone at the end",
+        ),
+        Variable("REDIS_URL", "redis_url", REDIS, "", "Redis or Valkey for DATA_SAVE_MODE=redis", secret=True),
+        Variable(
+            "REDIS_PREFIX",
+            "redis_prefix",
+            PREFIX,
+            "qwen-proxy",
+            "Begins the name of every key in Redis, so that several installations may share a server",
         ),
         Variable(
-            "REDIS_URL", "redis_url", REDIS, "", "Redis for DATA_SAVE_MODE=redis; without effect now", secret=True
+            "SECRET_KEY",
+            "secret_key",
+            SECRET,
+            "",
+            "Secret that passwords and tokens are encrypted under, the same for all who share the data; unset: one is"
+            " generated into DATA_DIR/secret.key",
+            secret=True,
         ),
         Variable(
             "CACHE_MODE",
