@@ -2,12 +2,15 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from msgspec import Struct
 
 from qwen_proxy.state.store import Store
 from qwen_proxy.storage.memory import MemoryStore
+from qwen_proxy.storage.sqlite import SqliteStore
 from tests.support.clock import FakeClock
 
 
@@ -34,4 +37,13 @@ async def memory() -> AsyncGenerator[Place]:
     yield Place(open=opened, now=clock.now, pass_time=clock.advance)
 
 
-STORES: Final[dict[str, Callable[[], AbstractAsyncContextManager[Place]]]] = {"memory": memory}
+@asynccontextmanager
+async def sqlite() -> AsyncGenerator[Place]:
+    clock = FakeClock()
+    with TemporaryDirectory() as folder:
+        yield Place(
+            open=lambda: SqliteStore(Path(folder) / "new" / "test.db", clock), now=clock.now, pass_time=clock.advance
+        )
+
+
+STORES: Final[dict[str, Callable[[], AbstractAsyncContextManager[Place]]]] = {"memory": memory, "sqlite": sqlite}

@@ -1,0 +1,108 @@
+"""Where the data of this installation is, the store over it, and the vault that its secrets are sealed in."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from qwen_proxy.config.choices import SaveMode
+from qwen_proxy.config.settings import Settings, WrongSetting
+from qwen_proxy.ground.errors import StoreUnavailable
+from qwen_proxy.ground.secret import MASK, Secret
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.state.kinds import VAULT
+from qwen_proxy.state.store import Conflict, Put, Store
+from qwen_proxy.state.vault import Vault, VaultDocument, WrongSecret, new_document, unwrap, wrap
+from qwen_proxy.storage.memory import MemoryStore
+from qwen_proxy.storage.sqlite import SqliteStore
+
+FILE_NAME: Final = "qwen-proxy.db"
+VAULT_ID: Final = "keys"
+
+
+class MemoryPlace(Struct, frozen=True):
+    """In this process alone, and gone at its end."""
+
+
+class FilePlace(Struct, frozen=True):
+    """An SQLite file, which every process of this machine may open."""
+
+    path: Path
+
+
+class RedisPlace(Struct, frozen=True):
+    """A server that processes of several machines share."""
+
+    url: Secret
+    prefix: str
+
+
+Place = MemoryPlace | FilePlace | RedisPlace
+
+
+def place_of(settings: Settings) -> Place:
+    """What DATA_SAVE_MODE means. Raises WrongSetting for redis without an address."""
+    match settings.save_mode:
+        case SaveMode.NONE:
+            return MemoryPlace()
+        case SaveMode.FILE:
+            return FilePlace(settings.data_dir / FILE_NAME)
+        case SaveMode.REDIS:
+            if settings.redis_url is None:
+                raise WrongSetting("REDIS_URL", "", "the address of a Redis, since DATA_SAVE_MODE is redis")
+            return RedisPlace(settings.redis_url, settings.redis_prefix)
+
+
+@asynccontextmanager
+async def open_store(place: Place, clock: Clock) -> AsyncGenerator[Store]:
+    """Raises WrongSetting for a file that can't be used, and StoreUnavailable for a server that does not answer."""
+    match place:
+        case MemoryPlace():
+            yield MemoryStore(clock)
+        case FilePlace(path):
+            async with AsyncExitStack() as stack:
+                try:
+                    store = await stack.enter_async_context(SqliteStore(path, clock))
+                except StoreUnavailable as error:
+                    right = f"a folder whose {path.name} can be used ({error.problem})"
+                    raise WrongSetting("DATA_DIR", str(path.parent), right) from error
+                yield store
+        case RedisPlace():
+            raise WrongSetting("DATA_SAVE_MODE", "redis", "none or file")
+
+
+async def load_vault(store: Store, secret: Secret) -> Vault:
+    """The keys that values are sealed with, which are made the first time, whoever of several processes comes first.
+
+    Raises WrongSetting when `secret` is not the one that the data was written with, and StoreUnavailable.
+    """
+    while (record := await store.get(VAULT, VAULT_ID)) is None:
+        try:
+            await store.write([_wrapped(new_document(), secret, expect=0)])
+        except Conflict:  # another process came first: its keys are everybody's
+            continue
+    try:
+        return Vault(msgspec.msgpack.decode(unwrap(record.value, secret), type=VaultDocument))
+    except WrongSecret as error:
+        right = (
+            "the secret that this data was written with; when it was unset then: DATA_DIR/secret.key as it was, which"
+            " every machine that shares the data needs"
+        )
+        raise WrongSetting("SECRET_KEY", MASK, right) from error
+
+
+async def save_vault(store: Store, document: VaultDocument, secret: Secret) -> None:
+    """Keep these keys, wrapped under `secret` from now on: for another secret, or another data key.
+
+    What is sealed stays as it is, and every process goes on with the keys it has loaded. Raises Conflict when another
+    did the same meanwhile, and StoreUnavailable.
+    """
+    record = await store.get(VAULT, VAULT_ID)
+    await store.write([_wrapped(document, secret, expect=0 if record is None else record.version)])
+
+
+def _wrapped(document: VaultDocument, secret: Secret, expect: int) -> Put:
+    return Put(kind=VAULT, id=VAULT_ID, value=wrap(msgspec.msgpack.encode(document), secret), expect=expect)
