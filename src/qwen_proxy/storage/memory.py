@@ -97,7 +97,12 @@ class MemoryStore:
         now = self._clock.now()
         if isinstance(change, Append):
             self._lines += 1
-            self._log.append((change.topic, LogLine(number=self._lines, at=now, value=change.value)))
+            self._log.append(
+                (
+                    change.topic,
+                    LogLine(number=self._lines, at=now if change.at is None else change.at, value=change.value),
+                )
+            )
             return None
         kind, records = change.kind, self._records[change.kind.name]
         if kind.is_watched:
