@@ -26,7 +26,6 @@ class WorkerBody(Struct, frozen=True, kw_only=True):
     state: str
     uptime_seconds: float
     memory_bytes: int
-    leases: int
 
 
 class UpstreamBody(Struct, frozen=True, kw_only=True):
