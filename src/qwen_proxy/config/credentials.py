@@ -61,6 +61,10 @@ class KeyInfo(Struct, frozen=True):
     name: str
     role: Role
 
+    @property
+    def id(self) -> str:
+        return self.name
+
 
 class Keys:
     """All keys, as digests only; the first is the admin's (upstream protocol §10.1)."""
@@ -81,6 +85,9 @@ class Keys:
             if hmac.compare_digest(known, digest):
                 found = info
         return found
+
+    def get(self, id: str) -> KeyInfo | None:
+        return next((info for _, info in self._known if info.id == id), None)
 
 
 class LoadedKeys(Struct, frozen=True):

@@ -61,6 +61,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: int
     api_keys: tuple[Secret, ...]
     cors_origins: tuple[str, ...]
+    admin_hosts: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
     models_open: bool
     max_body_bytes: int
     request_read_seconds: float
@@ -118,6 +120,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis_prefix: str
     secret_key: Secret | None
     cache_mode: CacheMode
+    audit_days: int
     node_env: str
 
     log_level: LogLevel

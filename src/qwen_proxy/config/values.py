@@ -214,6 +214,22 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _host_names(text: str) -> tuple[str, ...]:
+    """In lower case."""
+    names = tuple(part.strip().casefold() for part in text.split(",") if part.strip())
+    if not all(_HOST_NAME.fullmatch(name) for name in names):
+        raise WrongValue
+    return names
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    """As `ipaddress.ip_network` writes and reads them."""
+    try:
+        return tuple(str(ipaddress.ip_network(part.strip())) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise WrongValue from error
+
+
 def _file(text: str) -> Path | None:
     if text and not Path(text).is_file():
         raise WrongValue
@@ -253,6 +269,8 @@ MODEL_MAP: Final = Parser("gpt-*=qwen3.7-plus,claude-*=qwen3.8-max, or a JSON ob
 HEADERS: Final = Parser('a JSON object of header names and values, such as {"bx-v": "2.5.36"}', _headers)
 HEADER_VALUE: Final = Parser("printable ASCII", _header_value)
 ORIGINS: Final = Parser("origins such as https://chat.example with commas between, or *", _origins)
+HOST_NAMES: Final = Parser("host names such as proxy.example.com with commas between", _host_names)
+NETWORKS: Final = Parser("addresses or networks such as 172.18.0.0/16 with commas between", _networks)
 FILE: Final = Parser("the path of a file that exists", _file)
 WORD: Final = Parser("any word", str)
 FOLDER: Final = Parser("a path", Path)

@@ -87,6 +87,18 @@ class AlreadyExists(ClientError):
         super().__init__(f"{what} exists already")
 
 
+class OriginRefused(ClientError):
+    """A browser sent this request, and not for a page of this server; the message is the whole sentence."""
+
+
+class TooManyAttempts(ClientError):
+    """Too many wrong keys came from this address, or from all together."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__("too many wrong API keys; wait before the next attempt")
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ModelNotFound(ClientError):
     """`near` are the nearest known names, best first."""
 

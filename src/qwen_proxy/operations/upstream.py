@@ -1,4 +1,4 @@
-"""Where requests go: the site, or the built-in simulated upstream where no account is known."""
+"""Where requests go: the site, or the built-in simulated upstream where no account is configured."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,9 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from qwen_proxy.accounts.model import Account
-from qwen_proxy.app.commons import DEMO, Commons, accounts_of, adopt_accounts
-from qwen_proxy.app.machine import Machine
-from qwen_proxy.config.choices import SimulatorUse
+from qwen_proxy.app import accounts_of
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.simulator import Scenario, Simulator
@@ -22,29 +20,19 @@ class Destination(Struct, frozen=True):
 
     settings: Settings
     base_url: str
-    is_simulated: bool
+    accounts: tuple[Account, ...]
 
 
 @asynccontextmanager
-async def open_destination(settings: Settings, commons: Commons, machine: Machine) -> AsyncGenerator[Destination]:
-    """Take ACCOUNTS in, and find out where requests go. The simulator, when it stands in, runs while the block lasts.
-
-    Raises StoreUnavailable.
-    """
-    await adopt_accounts(commons, accounts_of(settings), machine)
-    kept = [stored.account.id for stored in await commons.book.all()]
-    is_simulated = settings.uses_simulator
-    if is_simulated and settings.simulator is SimulatorUse.AUTO:
-        is_simulated = all(account_id == DEMO for account_id in kept)
-    if not is_simulated:
-        await commons.book.remove(DEMO)
-        yield Destination(settings, settings.chat_base_url, False)
+async def open_destination(settings: Settings) -> AsyncGenerator[Destination]:
+    """The simulator, when the settings say so, runs on a free loopback port while the block lasts."""
+    if not settings.uses_simulator:
+        yield Destination(settings, settings.chat_base_url, tuple(accounts_of(settings)))
         return
-    if not kept:
-        demo = Account(id=DEMO, email=DEMO, password=Secret("simulated"))
-        await adopt_accounts(commons, [demo], machine)
+    settings = on_loopback(settings)
+    demo = Account(id="demo@simulated", email="demo@simulated", password=Secret("simulated"))
     async with Simulator(Scenario(pause_seconds=SIMULATED_PAUSE_SECONDS)) as simulator:
-        yield Destination(on_loopback(settings), simulator.base_url, True)
+        yield Destination(settings, simulator.base_url, tuple(accounts_of(settings)) or (demo,))
 
 
 def on_loopback(settings: Settings) -> Settings:

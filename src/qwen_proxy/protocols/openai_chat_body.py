@@ -5,12 +5,13 @@ Shapes: OpenAI's API reference (as typed in the openai SDK 3.54), and the origin
 """
 
 import re
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from qwen_proxy.ground.errors import InvalidRequest
+from qwen_proxy.ground.shapes import shape_refusal
 
 Positive = Annotated[int, Meta(ge=1)]
 MAX_MESSAGES: Final = (
@@ -169,10 +170,6 @@ _MAX_IGNORED: Final = 40
 _BODY: Final = msgspec.json.Decoder(ChatBody)
 _NAMES: Final = msgspec.json.Decoder(dict[str, Raw])
 
-_AT: Final = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
-_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
-_JSON_NAMES: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
-
 
 def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:
     """The body, and the names of its top-level fields that have no effect here, in their order.
@@ -189,7 +186,7 @@ def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:
             name for name, value in _NAMES.decode(body).items() if name not in _HONOURED and bytes(value) != b"null"
         ]
     except msgspec.ValidationError as error:
-        _refuse_shape(str(error))
+        raise shape_refusal(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the request body is no valid JSON in UTF-8 ({error})") from error
     except RecursionError as error:
@@ -201,15 +198,3 @@ def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:
 def _whole_characters(body: bytes) -> bytes:
     """Half a character, which a client leaves that cuts a text between two of its own units, becomes U+FFFD."""
     return _SURROGATES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
-
-
-def _refuse_shape(message: str) -> NoReturn:
-    """Say msgspec's finding with the client's path and JSON's own names of types."""
-    found = _AT.fullmatch(message)
-    problem, path = (found["problem"], found["path"] or "") if found else (message, "")
-    if missing := _MISSING.fullmatch(problem):
-        path = f"{path}.{missing[1]}".lstrip(".")
-        raise InvalidRequest(f"`{path}` is missing", param=path)
-    problem = re.sub(r"\b(?:str|int|float|bool)\b", lambda name: _JSON_NAMES[name[0]], problem)
-    problem = problem[:1].lower() + problem[1:]
-    raise InvalidRequest(f"{path or 'the request body'}: {problem}", param=path or None)

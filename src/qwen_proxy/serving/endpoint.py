@@ -3,12 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from enum import Enum, auto
 
 from aiohttp import web
 from msgspec import Struct
 
-from qwen_proxy.config.credentials import KeyInfo
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground.errors import (
     BodyTooLarge,
@@ -23,7 +21,8 @@ from qwen_proxy.protocols.base import ClientProtocol, Incoming
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.runtime.logs import request_id_var
-from qwen_proxy.serving.auth import Authenticator
+from qwen_proxy.serving.auth import Access, Authenticator, Caller, Visit
+from qwen_proxy.serving.sessions import Session
 from qwen_proxy.serving.streaming import StreamedReply
 from qwen_proxy.serving.unpacking import unpacked
 
@@ -32,16 +31,10 @@ log = logging.getLogger(__name__)
 LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
 
 
-class Access(Enum):
-    OPEN = auto()
-    KEY = auto()
-    ADMIN = auto()
-
-
 class Exchange(Struct, kw_only=True):
-    """One request while it is served. `caller` is None on an open route.
+    """One request while it is served. `caller` is None on an open route, `session` for who has sent a key.
 
-    read_seconds: the time the body may take.
+    address: the client's. read_seconds: the time the body may take.
 
     A handler that streams sets `stream` and `tell`, so that a failure behind the headers is told in the stream.
     """
@@ -49,9 +42,11 @@ class Exchange(Struct, kw_only=True):
     http: web.Request
     trace: Trace
     started_at: float
-    caller: KeyInfo | None
+    caller: Caller | None
     path: str
+    address: str
     read_seconds: float
+    session: Session | None = None
     stream: StreamedReply | None = None
     tell: Callable[[ProxyError], bytes] | None = None
 
@@ -103,12 +98,14 @@ class Endpoints:
             """Answer, whatever happens but for the client leaving."""
             request_id = "req_" + self._ids.token(24)
             request_id_var.set(request_id)
+            visit = visit_of(request)
             exchange = Exchange(
                 http=request,
                 trace=Trace(request_id),
                 started_at=self._clock.monotonic(),
                 caller=None,
                 path=request.rel_url.raw_path,
+                address=self._authenticator.address(visit),
                 read_seconds=self._read_seconds,
             )
             self.asked.add(request.protocol)
@@ -118,7 +115,7 @@ class Endpoints:
             self._active.add(task)
             access = access_now()
             try:
-                answer = response = await self._answer(exchange, handler, protocol, access)
+                answer = response = await self._answer(exchange, visit, handler, protocol, access)
             finally:
                 self._active.discard(task)
                 self._log(exchange, response, logging.DEBUG if access is Access.OPEN else logging.INFO)
@@ -131,10 +128,12 @@ class Endpoints:
         return serve
 
     async def _answer(
-        self, exchange: Exchange, handler: Handler, protocol: ClientProtocol, access: Access
+        self, exchange: Exchange, visit: Visit, handler: Handler, protocol: ClientProtocol, access: Access
     ) -> web.StreamResponse:
         try:
-            exchange.caller = self._admit(exchange.http, access)
+            admitted = await self._authenticator.admit(visit, access)
+            if admitted is not None:
+                exchange.caller, exchange.session = admitted.caller, admitted.session
             return await handler(exchange)
         except ProxyError as error:
             return await self._failed(exchange, protocol, error)
@@ -162,13 +161,6 @@ class Endpoints:
             response.headers[name] = value
         return response
 
-    def _admit(self, request: web.Request, access: Access) -> KeyInfo | None:
-        if access is Access.OPEN:
-            return None
-        if access is Access.ADMIN:
-            return self._authenticator.require_admin(request.headers)
-        return self._authenticator.identify(request.headers)
-
     def _log(self, exchange: Exchange, response: web.StreamResponse | None, level: int) -> None:
         """One line a request; probes of open routes, which come every few seconds, only where all is wanted."""
         if not log.isEnabledFor(level):
@@ -190,6 +182,10 @@ class Endpoints:
                 "tokens": 0 if usage is None else usage.prompt_tokens + usage.completion_tokens,
             },
         )
+
+
+def visit_of(request: web.Request) -> Visit:
+    return Visit(method=request.method, headers=request.headers, peer=request.remote or "")
 
 
 def _status(exchange: Exchange, response: web.StreamResponse | None) -> int:

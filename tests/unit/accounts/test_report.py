@@ -34,7 +34,6 @@ class Someone(Struct, frozen=True):
     health: AccountHealth = HEALTHY
     exit: Way = Way()
     in_use: int = 0
-    held: int = 2
 
 
 QUOTA = Someone(health=AccountHealth(parked={Feature.CHAT: Rest(LATER, 1, "quota")}))
