@@ -385,6 +385,12 @@ async def test_a_line_comes_with_the_records_it_tells_of(store: Store, place: Pl
     assert await values(store, "a", "b") == [b"v", b"v"]
 
 
+async def test_a_line_of_another_store_keeps_its_time(store: Store, place: Place) -> None:
+    long_ago = place.now() - 1_000_000
+    await store.write([Append(topic="t", value=b"1", at=long_ago), Append(topic="t", value=b"2", at=long_ago + 0.25)])
+    assert [line.at - long_ago for line in await store.log("t")] == pytest.approx([0.25, 0.0], abs=1e-3)
+
+
 async def test_old_lines_are_pruned_by_topic_and_numbers_go_on(store: Store, place: Place) -> None:
     await store.write([Append(topic="t", value=b"old"), Append(topic="u", value=b"old")])
     last = (await store.log("t"))[0].number

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen_proxy.app import accounts_of
+from qwen_proxy.app.commons import accounts_of
 from qwen_proxy.config.credentials import Keys
 from qwen_proxy.config.settings import WrongSetting, load
 from qwen_proxy.ground.redact import redacted

@@ -1,24 +1,26 @@
-"""A supervisor over a toy server and a site that signs everyone in, as a process of its own for tests.
+"""A supervisor over toy servers, as a process of its own for tests.
 
 `python -m tests.support.fake_supervisor '{"workers": 2, ...}'` prints one line, the port, once all workers accept.
 """
 
 import asyncio
-import random
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
 import uvloop
 from msgspec import Struct
 
-from qwen_proxy.accounts.model import Account, Credential
-from qwen_proxy.accounts.pool import AccountPool, PoolOptions
+from qwen_proxy.accounts.model import Account
+from qwen_proxy.app.commons import Kept, bury, open_commons
+from qwen_proxy.app.machine import Machine
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import SystemClock
-from qwen_proxy.storage.memory import MemoryAccountStore
+from qwen_proxy.storage.opening import FilePlace
 from qwen_proxy.workers.listening import listen
 from qwen_proxy.workers.supervisor import Supervisor, SupervisorOptions
+from tests.support.fake_worker import SECRET
 
 CLOCK = SystemClock()
 
@@ -34,21 +36,18 @@ class Setup(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def run(setup: Setup) -> int:
-    signed_in = 0
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:
+        return await supervise(setup, Kept(FilePlace(Path(data) / "data.db"), SECRET))
 
-    async def sign_in(account: Account) -> Credential:
-        nonlocal signed_in
-        signed_in += 1
-        return Credential(account_id=account.id, token=Secret(f"{account.id} {signed_in}"))
 
-    store = MemoryAccountStore()
-    for number in range(setup.accounts):
-        await store.upsert(Account(id=f"a{number}", email=f"a{number}", password=Secret("p")))
-    pool_options = PoolOptions(account_concurrency=setup.concurrency, signin_spacing_seconds=0)
+async def supervise(setup: Setup, kept: Kept) -> int:
     folder = None if setup.folder is None else Path(setup.folder)
     faults = () if folder is None else ("--fail-if", str(folder / "fail"), "--hang-if", str(folder / "hang"))
+    assert isinstance(kept.place, FilePlace)
+    notes = (folder or kept.place.path.parent) / "notes"
+    told = ("--data", str(kept.place.path), "--concurrency", str(setup.concurrency), "--notes", str(notes))
     options = SupervisorOptions(
-        command=(sys.executable, "-m", "tests.support.fake_worker", *faults),
+        command=(sys.executable, "-m", "tests.support.fake_worker", *faults, *told),
         watched=folder,
         watch_seconds=0.1,
         ready_seconds=5,
@@ -61,8 +60,16 @@ async def run(setup: Setup) -> int:
     )
     listeners = listen("127.0.0.1", setup.port, setup.workers)
     port = listeners[0].getsockname()[1]
-    async with AccountPool(store, sign_in, CLOCK, random.Random(1), pool_options) as pool:
-        supervisor = Supervisor(listeners, pool, CLOCK, options, lambda: print(port, flush=True))  # noqa: T201
+    async with open_commons(kept, Machine()) as commons:
+        for number in range(setup.accounts):
+            await commons.book.put(Account(id=f"a{number}", email=f"a{number}", password=Secret("p")))
+        supervisor = Supervisor(
+            listeners,
+            CLOCK,
+            options,
+            lambda: print(port, flush=True),  # noqa: T201
+            lambda pid: bury(commons, pid),
+        )
         return await supervisor.run()
 
 

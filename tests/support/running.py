@@ -6,16 +6,17 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from qwen_proxy.accounts.pool import AccountPool
-from qwen_proxy.app import Machine, accounts_of, open_door, open_pool, open_service
+from qwen_proxy.app.commons import Commons, Kept, accounts_of, adopt_accounts, live_settings, open_commons, open_pool
+from qwen_proxy.app.door import open_door
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.service import open_service
 from qwen_proxy.config.credentials import Keys
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings, load
 from qwen_proxy.ground.secret import Secret
+from qwen_proxy.operations.places import memory_place
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.simulator import Scenario, Simulator
-from qwen_proxy.state.vault import Vault, new_document
-from qwen_proxy.state.watching import Watch
-from qwen_proxy.storage.memory import MemoryStore
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from tests.support.http import ADMIN_KEY, USER_KEY, listener
@@ -43,6 +44,7 @@ class Running:
         upstream: QwenWeb,
         drift: Drift,
         live: LiveSettings,
+        commons: Commons,
     ) -> None:
         self.settings = settings
         self.simulator = simulator
@@ -53,6 +55,7 @@ class Running:
         self.upstream = upstream
         self.drift = drift
         self.live = live
+        self.commons = commons
 
     @property
     def scenario(self) -> Scenario:
@@ -64,8 +67,20 @@ class Running:
 
 
 @asynccontextmanager
+async def adopted(commons: Commons, settings: Settings, machine: Machine) -> AsyncGenerator[LiveSettings]:
+    """As the supervisor does before any worker begins."""
+    await adopt_accounts(commons, accounts_of(settings), machine)
+    yield live_settings(settings, commons)
+
+
+@asynccontextmanager
 async def running(
-    scenario: Scenario | None = None, *, accounts: Sequence[str] = ("a@example.com:pw-a",), **settings: str
+    scenario: Scenario | None = None,
+    kept: Kept | None = None,
+    /,
+    *,
+    accounts: Sequence[str] = ("a@example.com:pw-a",),
+    **settings: str,
 ) -> AsyncGenerator[Running]:
     """Start the simulator, then everything of ours over it. Keyword arguments are variables: CHAT_RETRY_COUNT="0"."""
     async with Simulator(scenario) as simulator:
@@ -73,18 +88,17 @@ async def running(
         loaded = load(environ, None)
         keys = Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])
         machine = Machine()
-        store = MemoryStore(machine.clock)
-        watch = Watch(store, machine.clock)
-        live = LiveSettings(loaded, store, Vault(new_document()), watch)
         sock = listener()
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         async with (
             open_door(loaded, loaded.chat_base_url, machine) as door,
-            open_pool(loaded, accounts_of(loaded), door, machine) as pool,
+            open_commons(kept or memory_place(machine.ids), machine) as commons,
+            adopted(commons, loaded, machine) as live,
+            open_pool(live, door, machine, commons) as pool,
             open_service(live, keys, door, pool, pool, sock, machine) as server,
             aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {USER_KEY}"}) as client,
         ):
-            yield Running(loaded, simulator, url, client, pool, server, door.upstream, door.drift, live)
+            yield Running(loaded, simulator, url, client, pool, server, door.upstream, door.drift, live, commons)
 
 
 def ask(text: str = "hello", **fields: object) -> dict[str, object]:

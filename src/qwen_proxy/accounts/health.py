@@ -81,7 +81,11 @@ class SignInState(StrEnum):
 
 
 class SignInHealth(Struct, frozen=True, kw_only=True):
-    """The last attempt and what follows. `retry_at` None: not again until the account is changed or tested."""
+    """The last attempt and what follows. `retry_at` None: not again until the account is changed or tested.
+
+    attempts: how many there were, ever. wanted: the number of the attempt that somebody asks for, at once; it has been
+    made when `attempts` gets there. Numbers and not times: the clocks of two machines differ.
+    """
 
     state: SignInState = SignInState.NEVER
     reason: str = ""
@@ -90,6 +94,12 @@ class SignInHealth(Struct, frozen=True, kw_only=True):
     retry_at: float | None = 0.0
     strikes: int = 0
     is_unproven: bool = False  # no request has succeeded with the token of the last sign-in
+    attempts: int = 0
+    wanted: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.wanted > self.attempts
 
 
 NOT_PARKED: Final[Mapping[Feature, Rest]] = {}
@@ -158,6 +168,33 @@ def after_outcome(
             return health, exit
         case _:
             assert_never(kind)
+
+
+def is_calm(health: AccountHealth, exit: ExitHealth) -> bool:
+    """Whether a success would change nothing but counts and times, which each process keeps for itself."""
+    return (
+        exit == HEALTHY_EXIT
+        and not health.parked
+        and health.failures_in_a_row == 0
+        and health.challenge == NO_REST
+        and health.failing == NO_REST
+        and not health.sign_in.is_unproven
+    )
+
+
+def essence(health: AccountHealth) -> AccountHealth:
+    """What processes share of it: without counts and times of uses."""
+    return replace(health, last_used_at=0.0, succeeded=0, failed=0)
+
+
+def with_counts(health: AccountHealth, own: AccountHealth) -> AccountHealth:
+    """What was read from others, with this process's own counts and times."""
+    return replace(
+        health,
+        last_used_at=max(health.last_used_at, own.last_used_at),
+        succeeded=own.succeeded,
+        failed=own.failed,
+    )
 
 
 def _succeeded(health: AccountHealth, feature: Feature, now: float) -> AccountHealth:
@@ -236,6 +273,8 @@ def after_sign_in(health: AccountHealth, exit: ExitHealth, now: float) -> tuple[
         succeeded_at=now,
         strikes=health.sign_in.strikes,
         is_unproven=True,
+        attempts=health.sign_in.attempts + 1,
+        wanted=health.sign_in.wanted,
     )
     return replace(health, sign_in=sign_in), replace(exit, sign_in=NO_REST, unreachable=NO_REST)
 
@@ -259,8 +298,28 @@ def after_failed_sign_in(
         case _:
             state, reason, strikes = SignInState.FAILED, said, sign_in.strikes + 1
             retry_at = now + grown(SIGN_IN_FAILURE, sign_in.strikes)
-    sign_in = replace(sign_in, state=state, reason=reason, attempted_at=now, retry_at=retry_at, strikes=strikes)
+    sign_in = replace(
+        sign_in,
+        state=state,
+        reason=reason,
+        attempted_at=now,
+        retry_at=retry_at,
+        strikes=strikes,
+        attempts=sign_in.attempts + 1,
+    )
     return replace(health, sign_in=sign_in, last_error=said, last_error_at=now), exit
+
+
+def after_demand(health: AccountHealth) -> AccountHealth:
+    """Somebody wants this account signed in now, whatever came of it before."""
+    sign_in = health.sign_in
+    return replace(health, sign_in=replace(sign_in, retry_at=0.0, wanted=sign_in.attempts + 1))
+
+
+def after_change(health: AccountHealth) -> AccountHealth:
+    """The account has another password: what is known of signing in with the old one does not count."""
+    sign_in = health.sign_in
+    return replace(health, sign_in=SignInHealth(attempts=sign_in.attempts, wanted=sign_in.wanted))
 
 
 _FINAL: Final = frozenset({SignInReason.WRONG_PASSWORD, SignInReason.NOT_REGISTERED, SignInReason.NO_PASSWORD})
@@ -289,6 +348,10 @@ class Candidate(Protocol):
     def exit(self) -> ExitState: ...
     @property
     def in_use(self) -> int: ...
+    @property
+    def held(self) -> int:
+        """How many uses at a time this process may have now."""
+        ...
 
 
 class Obstacle(StrEnum):
@@ -320,7 +383,7 @@ class Hindrance(Struct, frozen=True, gc=False):
 def hindrance(candidate: Candidate, feature: Feature, now: float, limit: int) -> Hindrance | None:
     """What keeps this account from being taken now, the longest lasting kind first; None: nothing.
 
-    `limit` is how many uses at a time an account may have; 0 sets none.
+    `limit` is how many uses at a time an account may have, over all processes; 0 sets none.
     """
     health, exit = candidate.health, candidate.exit
     if not candidate.account.enabled:
@@ -333,7 +396,7 @@ def hindrance(candidate: Candidate, feature: Feature, now: float, limit: int) ->
         return found
     if candidate.credential is None:
         return token_hindrance(candidate, now)
-    if 0 < limit <= candidate.in_use:
+    if limit > 0 and candidate.in_use >= candidate.held:
         return Hindrance(Obstacle.BUSY)
     return None
 

@@ -14,10 +14,22 @@ from types import TracebackType
 from typing import Final, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from qwen_proxy.accounts.health import CHALLENGE, Growth, after_outcome, choose, hindrance
+from qwen_proxy.accounts.book import AccountBook
+from qwen_proxy.accounts.health import (
+    CHALLENGE,
+    AccountHealth,
+    ExitHealth,
+    Growth,
+    Obstacle,
+    after_outcome,
+    choose,
+    hindrance,
+    is_calm,
+)
 from qwen_proxy.accounts.leasing import PoolStatus
-from qwen_proxy.accounts.model import Account, Credential, Feature, Outcome, OutcomeKind
+from qwen_proxy.accounts.model import DIRECT, Account, Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.accounts.report import (
     AccountReport,
     ExitReport,
@@ -26,16 +38,21 @@ from qwen_proxy.accounts.report import (
     is_worth_waiting,
     shortage,
 )
+from qwen_proxy.accounts.roster import Roster
 from qwen_proxy.accounts.saving import Saver
-from qwen_proxy.accounts.seats import Exit, Seat, Seats
-from qwen_proxy.accounts.store import AccountStore, StoredAccount, merged
-from qwen_proxy.accounts.tokens import Tokens
+from qwen_proxy.accounts.seats import Seat
+from qwen_proxy.accounts.slots import Slots
+from qwen_proxy.accounts.tokens import TokenOptions, Tokens
 from qwen_proxy.accounts.waiting import Waiter, WaitingLine, Want
-from qwen_proxy.ground.errors import NoAccountUsable, ShuttingDown
+from qwen_proxy.ground.errors import NoAccountUsable, ShuttingDown, StoreUnavailable
 from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.runtime.alarm import Alarm
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.state.membership import Membership, ProcessStatus, Role
+from qwen_proxy.state.store import Store
+from qwen_proxy.state.vault import Vault
+from qwen_proxy.state.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +62,15 @@ HARMLESS: Final = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.CANCELLED, Outco
 class PoolOptions(Struct, frozen=True, kw_only=True):
     """`account_concurrency` 0 sets no limit. `challenge_rest_seconds`: how long an account, or an exit, rests after its
     first challenge; the next rests double, up to an hour. `trial_seconds`: when a half-open exit's trial has neither
-    failed nor ended after so long, it is probably a long answer, and the next one is let through."""
+    failed nor ended after so long, it is probably a long answer, and the next one is let through. `general_exit`: of
+    accounts without a proxy of their own."""
 
     account_concurrency: int = 2
     signin_spacing_seconds: float = 10.0
     refresh_before_seconds: float = 24 * 3600.0
     refresh_jitter_seconds: float = 2 * 3600.0
+    renews_early: bool = True
+    general_exit: str = DIRECT
     challenge_rest_seconds: float = CHALLENGE.first_seconds
     trial_seconds: float = 20.0
 
@@ -107,51 +127,48 @@ class _Use:
 
 
 class AccountPool:
-    """Fits `leasing.Leasing` and `leasing.Overview`. Enter it before use; leaving
-    it refuses whoever waits and saves what was learned.
+    """Fits `leasing.Leasing` and `leasing.Overview`. Make it, load the watch, enter the membership, then enter it;
+    leaving it refuses whoever waits and saves what was learned.
 
     `sign_in` gives a new credential or raises a ProxyError; it keeps its own time limits.
     """
 
     def __init__(
         self,
-        store: AccountStore,
+        store: Store,
+        vault: Vault,
+        watch: Watch,
+        membership: Membership,
         sign_in: Callable[[Account], Awaitable[Credential]],
         clock: Clock,
         random: Random,
         options: PoolOptions | None = None,
     ) -> None:
-        self._store = store
+        self.book: Final = AccountBook(store, vault)
+        self._watch = watch
+        self._membership = membership
         self._clock = clock
-        self._options = options or PoolOptions()
-        self._limit = self._options.account_concurrency
-        self._challenge = Growth(self._options.challenge_rest_seconds, CHALLENGE.cap_seconds)
+        self._options = options = options or PoolOptions()
         self._is_closed = False
         self._tasks = Tasks()
-        self._seats = Seats()
-        self._exits: dict[str, Exit] = {}
         self._line: WaitingLine[PoolLease] = WaitingLine()
         self._rest_ends: list[float] = []
         self._alarm = Alarm(clock, self._tasks, self._ring, name="account pool")
-        self._saver = Saver(store, self._tasks, self._find)
+        self._roster = Roster(self.book, self, options.general_exit)
+        self._seats = self._roster.seats
+        self._find = self._roster.find
+        self._saver = Saver(store, self.book, clock, self._tasks, self._find, self._roster.take_account)
+        self._roster.follow(watch, self._saver)
+        self._slots = Slots(membership, self, clock, self._tasks, options.account_concurrency)
         self._tokens = Tokens(
-            sign_in,
-            self._find,
-            self._token_changed,
-            clock,
-            random,
-            self._tasks,
-            spacing_seconds=self._options.signin_spacing_seconds,
-            before_seconds=self._options.refresh_before_seconds,
-            jitter_seconds=self._options.refresh_jitter_seconds,
-            challenge=self._challenge,
+            sign_in, self._find, self._token_changed, self._saver, clock, random, self._tasks, _token_options(options)
         )
+        membership.add(self._slots)
+        self._keeper = Role("keeper", lambda: self._tokens.begin(self._seats), self._tokens.end)
+        membership.compete(self._keeper)
 
     async def __aenter__(self) -> Self:
-        self._seats = Seats(self._seat(stored) for stored in await self._store.load())
-        for seat in self._seats:
-            self._watch_rests(seat)
-            self._tokens.plan(seat)
+        self._slots.ask()
         return self
 
     async def __aexit__(
@@ -162,6 +179,22 @@ class AccountPool:
         self._tokens.close()
         await self._tasks.__aexit__(kind, error, trace)
         await self._saver.flush()
+
+    def use(self, options: PoolOptions) -> None:
+        """From now on; what is under way goes on as it began."""
+        self._options = options
+        self._roster.use(options.general_exit)
+        self._slots.use(options.account_concurrency)
+        self._tokens.use(_token_options(options), self._seats)
+        self._serve_line()
+
+    @property
+    def _limit(self) -> int:
+        return self._slots.limit
+
+    @property
+    def _challenge(self) -> Growth:
+        return Growth(self._options.challenge_rest_seconds, CHALLENGE.cap_seconds)
 
     # --- leasing -------------------------------------------------------------------------------------------
 
@@ -191,14 +224,20 @@ class AccountPool:
         """A lease, after waiting where that helps. The caller calls its `end`. Raises NoAccountUsable."""
         if self._is_closed:
             raise ShuttingDown
+        if self._limit:
+            self._membership.require()
         if want.only_account is not None and (seat := self._find(want.only_account)) is not None:
             self._tokens.hasten(seat)
         waiter = self._line.join(want)
         self._set_alarm(want.deadline)
         self._serve_line()
+        if not waiter.future.done():
+            self._slots.ask()
         return await self._line.wait(waiter, PoolLease.end)
 
     def _choose(self, want: Want) -> PoolLease | None:
+        if self._limit and not self._membership.is_valid:
+            return None
         now = self._clock.now()
         candidates = self._candidates(want.only_account)
         seat = choose(candidates, want.feature, now, self._limit, want.avoid_accounts, want.avoid_exits)
@@ -211,14 +250,22 @@ class AccountPool:
             trial_until = seat.exit.trial_until = now + self._options.trial_seconds
             self._look_again_at(trial_until)
         self._seats.take(seat)
+        self._slots.grant(seat)
         return PoolLease(self, seat, seat.credential, feature, trial_until)
 
     def learn(self, lease: PoolLease, outcome: Outcome) -> None:
         """How a lease went: of use to `PoolLease` only."""
-        seat, now = lease.seat, self._clock.now()
-        seat.health, seat.exit.health = after_outcome(
-            seat.health, seat.exit.health, outcome, seat.account.id, now, self._challenge
+        seat, now, challenge = lease.seat, self._clock.now(), self._challenge
+
+        def change(health: AccountHealth, exit: ExitHealth) -> tuple[AccountHealth, ExitHealth]:
+            return after_outcome(health, exit, outcome, seat.account.id, now, challenge)
+
+        is_news = outcome.kind not in HARMLESS or (
+            outcome.kind is OutcomeKind.SUCCEEDED and not is_calm(seat.health, seat.exit.health)
         )
+        seat.health, seat.exit.health = change(seat.health, seat.exit.health)
+        if is_news and not self._is_closed:
+            self._saver.learned(seat, change)
         if lease.trial_until and lease.trial_until == seat.exit.trial_until:
             seat.exit.trial_until = 0.0
         if outcome.kind in HARMLESS or self._is_closed:
@@ -230,11 +277,12 @@ class AccountPool:
         if outcome.kind is OutcomeKind.CREDENTIAL_REJECTED:
             self._tokens.reject(seat, lease.credential)
         self._watch_rests(seat)
-        self._saver.changed(seat.account.id)
 
     def take_back(self, lease: PoolLease) -> None:
         """The end of a lease: of use to `PoolLease` only."""
         self._seats.give_back(lease.seat)
+        if self._limit and not self._slots.keeps(lease.seat):
+            return
         if not self._line:
             return
         if lease.is_harmless:
@@ -320,39 +368,79 @@ class AccountPool:
         await self._tokens.sign_in(account_id, deadline=deadline)
 
     async def put(self, account: Account) -> None:
-        """Add an account, or change it as `store.merged` says."""
-        stored = await self._store.upsert(account)
-        seat = self._find(account.id)
-        if seat is None:
-            seat = self._seat(stored)
-            self._seats.add(seat)
-        else:  # the pool knows more than it has saved
-            self._tokens.forget(seat)
-            known = StoredAccount(account=seat.account, credential=seat.credential, health=seat.health)
-            changed = merged(known, account)
-            seat.account, seat.credential, seat.health = changed.account, changed.credential, changed.health
-            seat.exit = self._exit(seat.account.exit)
-        self._tokens.plan(seat)
-        self._token_changed(seat)
+        """Add an account, or change it as `book.merged` says. Raises StoreUnavailable."""
+        await self.book.put(account)
+        await self._watch.catch_up()
 
     async def remove(self, account_id: str) -> None:
-        """Leases of it that are out go on to their end."""
-        if (seat := self._find(account_id)) is not None:
-            self._tokens.forget(seat)
-            self._seats.remove(account_id)
-            self._serve_line()
-        await self._store.delete(account_id)
+        """Leases of it that are out go on to their end. Raises StoreUnavailable."""
+        await self.book.remove(account_id)
+        await self._watch.catch_up()
 
-    def _token_changed(self, seat: Seat) -> None:
-        self._saver.changed(seat.account.id, credential=True)
-        self._watch_rests(seat)
+    async def demand(self, account_ids: Iterable[str]) -> None:
+        """Have these signed in, each in its turn, without waiting for it."""
+        for account_id in account_ids:
+            if (seat := self._find(account_id)) is not None:
+                self._tokens.demand(seat)
+
+    async def try_account(self, account: Account) -> Credential:
+        """Sign in an account that is not here yet, in its turn through its exit. Only where `is_keeper`.
+
+        Raises ProxyError.
+        """
+        exit = self._roster.exit_of(account)
+        return await self._tokens.try_account(replace(account, exit=exit.name), exit)
+
+    @property
+    def is_keeper(self) -> bool:
+        return self._keeper.is_held
+
+    # --- what others write (roster.Followers), and what is borrowed (slots.Wanted)
+
+    def joined(self, seat: Seat) -> None:
+        self.changed(seat)
+        if self._membership.processes == 1:
+            self._slots.ask()
+
+    def leaving(self, seat: Seat) -> None:
+        self._tokens.forget(seat)
+
+    def left(self, seat: Seat) -> None:
+        self._slots.removed(seat)
         self._serve_line()
 
-    def _seat(self, stored: StoredAccount) -> Seat:
-        return Seat(stored.account, stored.credential, stored.health, self._exit(stored.account.exit))
+    def changed(self, seat: Seat) -> None:
+        self._tokens.plan(seat)
+        self._tokens.noticed(seat)
+        self._token_changed(seat)
 
-    def _exit(self, name: str) -> Exit:
-        return self._exits.setdefault(name, Exit(name))
+    def borrowable(self) -> tuple[list[Seat], int]:
+        now, limit = self._clock.now(), self._limit
+        found: dict[str, Seat] = {}
+        for waiter in self._line.heads():
+            want = waiter.want
+            for seat in self._candidates(want.only_account):
+                if seat.held < limit:
+                    hindered = hindrance(seat, want.feature, now, limit)
+                    if hindered is not None and hindered.obstacle is Obstacle.BUSY:
+                        found[seat.account.id] = seat
+        return list(found.values()), len(self._line)
+
+    def seats(self) -> Iterable[Seat]:
+        return self._seats
+
+    def find(self, account_id: str) -> Seat | None:
+        return self._find(account_id)
+
+    def arrived(self) -> None:
+        self._serve_line()
+
+    def failed(self, error: StoreUnavailable) -> None:
+        self._line.refuse_all(lambda: StoreUnavailable(error.problem))
+
+    def _token_changed(self, seat: Seat) -> None:
+        self._watch_rests(seat)
+        self._serve_line()
 
     @property
     def waiting(self) -> int:
@@ -368,15 +456,35 @@ class AccountPool:
     def exits(self) -> list[ExitReport]:
         now = self._clock.now()
         count = Counter(seat.exit.name for seat in self._seats)
-        return [exit_report(name, self._exits[name].health, count[name], now) for name in sorted(count)]
+        return [exit_report(name, self._roster.exit(name).health, count[name], now) for name in sorted(count)]
 
     def usable(self, feature: Feature) -> bool:
         """Whether some account could serve a request now, or will when its present ones end."""
         now = self._clock.now()
         return any(hindrance(seat, feature, now, 0) is None for seat in self._seats)
 
+    def own_exits(self) -> list[str]:
+        """Each account's own proxy, by id; empty where it has none."""
+        seats = sorted(self._seats, key=lambda seat: seat.account.id)
+        return [seat.exit.name if seat.has_own_exit else DIRECT for seat in seats]
+
+    def describe(self) -> ProcessStatus:
+        """For the other processes."""
+        in_use = {seat.account.id: seat.in_use for seat in self._seats if seat.in_use}
+        return ProcessStatus(in_use=in_use, waiting=len(self._line))
+
     async def status(self) -> PoolStatus:
         why = None
         if not self.usable(Feature.CHAT):
             why = str(shortage(self._seats, Feature.CHAT, self._clock.now(), 0))
         return PoolStatus(accounts=tuple(self.snapshot()), exits=tuple(self.exits()), why_not_ready=why)
+
+
+def _token_options(options: PoolOptions) -> TokenOptions:
+    return TokenOptions(
+        spacing_seconds=options.signin_spacing_seconds,
+        before_seconds=options.refresh_before_seconds,
+        jitter_seconds=options.refresh_jitter_seconds,
+        challenge=Growth(options.challenge_rest_seconds, CHALLENGE.cap_seconds),
+        renews_early=options.renews_early,
+    )

@@ -56,6 +56,10 @@ class Schedule:
         heapq.heappush(self._heap, (at, key))
         self._set_alarm()
 
+    def clear(self) -> None:
+        self._times.clear()
+        self._heap.clear()
+
     def _set_alarm(self) -> None:
         if self._heap:
             ahead_seconds = self._heap[0][0] - self._clock.now()

@@ -1,34 +1,71 @@
 """The accounts of a pool, in the order in which they are to be taken."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from qwen_proxy.accounts.health import HEALTHY_EXIT, AccountHealth, ExitHealth
 from qwen_proxy.accounts.model import Account, Credential
+from qwen_proxy.ground.secret import Secret
+
+HealthChange = Callable[[AccountHealth, ExitHealth], tuple[AccountHealth, ExitHealth]]
 
 
 class Exit:
-    """One way out, shared by its accounts. `trial_until` is Unix seconds; see `health.ExitState`."""
+    """One way out, shared by its accounts. `trial_until` is Unix seconds; see `health.ExitState`.
 
-    __slots__ = ("health", "name", "trial_until")
+    health: what holds here. kept, kept_version: what is written, 0 for nothing; unsaved: what is not yet (saving.py).
+    """
+
+    __slots__ = ("health", "is_saving", "kept", "kept_version", "name", "trial_until", "unsaved")
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
         self.health: ExitHealth = HEALTHY_EXIT
+        self.kept: ExitHealth = HEALTHY_EXIT
+        self.kept_version = 0
+        self.unsaved: list[tuple[Seat, HealthChange]] = []
+        self.is_saving = False
         self.trial_until = 0.0
 
 
 class Seat:
-    """An account's place in the pool: what changes about it while the program runs."""
+    """An account's place in the pool: what changes about it while the program runs.
 
-    __slots__ = ("account", "credential", "exit", "health", "in_use")
+    account: with the exit that holds for it. in_use: by this process. held: the uses at a time that this process has
+    borrowed, at `borrowed_at` (monotonic) the last of them; full_until: others have them all, it was said.
+    health, kept: as with an exit.
+    """
+
+    __slots__ = (
+        "account",
+        "borrowed_at",
+        "credential",
+        "exit",
+        "full_until",
+        "has_own_exit",
+        "health",
+        "held",
+        "in_use",
+        "kept",
+        "kept_version",
+        "rejected",
+        "version",
+    )
 
     def __init__(self, account: Account, credential: Credential | None, health: AccountHealth, exit: Exit) -> None:
         self.account = account
         self.credential = credential
+        self.has_own_exit = bool(account.exit)
+        self.rejected: Secret | None = None  # a token that is not to be used again, also if it is read anew
+        self.version = 0  # of the account's document
         self.health = health
+        self.kept = health
+        self.kept_version = 0
         self.exit = exit
         self.in_use = 0
+        self.held = 0
+        self.borrowed_at = 0.0
+        self.full_until = 0.0
 
 
 class Seats:

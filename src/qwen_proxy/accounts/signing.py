@@ -6,10 +6,16 @@ Source: upstream protocol §1.3 (a few quick sign-ins from one address meet a wa
 import itertools
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
+from random import Random
+from typing import Final
 
-from qwen_proxy.accounts.seats import Exit, Seat
+from qwen_proxy.accounts.seats import Exit
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
+
+Perform = Callable[[], Awaitable[None]]
+
+JITTER: Final = 0.3  # of the spacing, so that sign-ins do not come like clockwork
 
 
 class Urgency(IntEnum):
@@ -17,7 +23,8 @@ class Urgency(IntEnum):
 
     DEMANDED = 0  # someone waits for this very account
     MISSING = 1  # it has no token
-    REFRESH = 2  # its token still works
+    BULK = 2  # it is about to be added
+    REFRESH = 3  # its token still works
 
 
 class _Desk:
@@ -26,49 +33,51 @@ class _Desk:
     __slots__ = ("current", "free_at", "is_running", "pending")
 
     def __init__(self) -> None:
-        self.pending: dict[str, tuple[Urgency, int, Seat]] = {}
-        self.current: Seat | None = None
+        self.pending: dict[str, tuple[Urgency, int, Perform]] = {}
+        self.current = ""
         self.is_running = False
         self.free_at = 0.0
 
 
 class SignInQueue:
-    """`perform(seat)` signs in and deals with the end, good or bad; it is called for each seat asked for.
-
-    No task lives while nothing is asked for.
-    """
+    """What is asked for signs in and deals with the end, good or bad. No task lives while nothing is asked for."""
 
     def __init__(
-        self,
-        perform: Callable[[Seat], Awaitable[None]],
-        clock: Clock,
-        tasks: Tasks,
-        *,
-        spacing_seconds: float,
+        self, clock: Clock, random: Random, tasks: Tasks, *, spacing_seconds: float, jitter: float = JITTER
     ) -> None:
-        self._perform = perform
         self._clock = clock
+        self._random = random
         self._tasks = tasks
-        self._spacing_seconds = spacing_seconds
+        self.spacing_seconds = spacing_seconds
+        self._jitter = jitter
         self._desks: dict[str, _Desk] = {}
         self._order = itertools.count()
 
-    def ask(self, seat: Seat, urgency: Urgency) -> None:
-        """Queue it, or hasten it where it is queued. An account that is being signed in is not queued again."""
-        desk = self._desks.setdefault(seat.exit.name, _Desk())
-        if desk.current is seat:
+    def ask(self, exit: Exit, key: str, urgency: Urgency, perform: Perform) -> None:
+        """Queue it, or hasten it where it is queued. What is under way is not queued again. `key`: the account."""
+        desk = self._desks.setdefault(exit.name, _Desk())
+        if desk.current == key:
             return
-        queued = desk.pending.get(seat.account.id)
+        queued = desk.pending.get(key)
         if queued is None or urgency < queued[0]:
-            desk.pending[seat.account.id] = (urgency, next(self._order), seat)
+            desk.pending[key] = (urgency, next(self._order), perform)
         if not desk.is_running:
             desk.is_running = True
-            self._tasks.spawn(self._serve(desk, seat.exit), name="sign-in")
+            self._tasks.spawn(self._serve(desk, exit), name="sign-in")
 
-    def forget(self, seat: Seat) -> None:
+    def forget(self, exit: Exit, key: str) -> None:
         """It is no longer wanted; one that is under way goes on."""
-        if (desk := self._desks.get(seat.exit.name)) is not None:
-            desk.pending.pop(seat.account.id, None)
+        if (desk := self._desks.get(exit.name)) is not None:
+            desk.pending.pop(key, None)
+
+    def forget_all(self) -> None:
+        for desk in self._desks.values():
+            desk.pending.clear()
+
+    def not_before(self, exit: Exit, monotonic: float) -> None:
+        """The next one through this exit: another process may have signed in a moment ago."""
+        desk = self._desks.setdefault(exit.name, _Desk())
+        desk.free_at = max(desk.free_at, monotonic)
 
     async def _serve(self, desk: _Desk, exit: Exit) -> None:
         try:
@@ -76,14 +85,15 @@ class SignInQueue:
                 if (wait_seconds := self._wait_seconds(desk, exit)) > 0:
                     await self._clock.sleep(wait_seconds)
                     continue
-                seat = min(desk.pending.values(), key=lambda entry: entry[:2])[2]
-                del desk.pending[seat.account.id]
-                desk.free_at = self._clock.monotonic() + self._spacing_seconds
-                desk.current = seat
-                await self._perform(seat)
-                desk.current = None
+                key = min(desk.pending, key=lambda each: desk.pending[each][:2])
+                perform = desk.pending.pop(key)[2]
+                spacing = self.spacing_seconds * (1 + self._jitter * self._random.random())
+                desk.free_at = self._clock.monotonic() + spacing
+                desk.current = key
+                await perform()
+                desk.current = ""
         finally:
-            desk.current = None
+            desk.current = ""
             desk.is_running = False
 
     def _wait_seconds(self, desk: _Desk, exit: Exit) -> float:

@@ -7,11 +7,14 @@ from typing import Final
 
 import typer
 
-from qwen_proxy.app import Machine, open_door
+from qwen_proxy.app.commons import open_commons
+from qwen_proxy.app.door import open_door
+from qwen_proxy.app.machine import Machine
 from qwen_proxy.cli.output import Json, print_json, print_mark, say
 from qwen_proxy.cli.work import run, settings_now
 from qwen_proxy.operations import accounts
 from qwen_proxy.operations.advice import Verdict
+from qwen_proxy.operations.places import own_place
 from qwen_proxy.operations.upstream import open_destination
 from qwen_proxy.runtime.clock import SystemClock
 
@@ -25,12 +28,14 @@ def accounts_check(as_json: Json = False) -> None:
 
     async def check() -> list[accounts.SignInResult]:
         results: list[accounts.SignInResult] = []
+        machine = Machine()
         async with (
-            open_destination(settings) as destination,
-            open_door(destination.settings, destination.base_url, Machine()) as door,
+            open_commons(own_place(settings, machine.ids), machine) as commons,
+            open_destination(settings, commons, machine) as destination,
+            open_door(destination.settings, destination.base_url, machine) as door,
             aclosing(
                 accounts.check_accounts(
-                    destination.accounts if settings.accounts else (),
+                    await accounts.known(commons.book, destination.settings),
                     door.sign_in,
                     SystemClock(),
                     settings.signin_spacing_seconds,

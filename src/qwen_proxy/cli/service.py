@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -35,9 +36,11 @@ def worker(
     channel: Annotated[int, typer.Option(help="Inherited descriptor of the socket to the supervisor.")],
     listener: Annotated[int, typer.Option(help="Inherited descriptor of the listening socket.")],
     upstream: Annotated[str, typer.Option(help="Where the upstream is.")],
+    simulated: Annotated[bool, typer.Option("--simulated", help="It is the simulated one.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Folder of the data, instead of DATA_DIR.")] = None,
 ) -> None:
     """One worker process; `serve` starts it."""
-    serving.work(environment(), serving.Handed(slot, channel, listener, upstream))
+    serving.work(environment(), serving.Handed(slot, channel, listener, upstream, simulated, folder))
 
 
 @commands.command()

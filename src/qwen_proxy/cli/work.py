@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Final, TypeVar
 
-from qwen_proxy.app import transport_options
+from qwen_proxy.app.door import transport_options
 from qwen_proxy.config.credentials import load_keys
 from qwen_proxy.config.settings import Settings, load
 from qwen_proxy.ground.redact import redacted

@@ -4,9 +4,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from qwen_proxy.accounts.model import Account, Credential
+from qwen_proxy.accounts.book import AccountBook
+from qwen_proxy.accounts.model import DIRECT, Account, Credential
 from qwen_proxy.accounts.report import exit_name
+from qwen_proxy.app.commons import DEMO
+from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.errors import ExitError, ProxyError
 from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.operations.advice import ADVICE, Trouble, sign_in_trouble
@@ -25,6 +29,12 @@ class SignInResult(Struct, frozen=True, kw_only=True):
     advice: str = ""
     expires_at: float | None = None
     seconds: float = 0.0
+
+
+async def known(book: AccountBook, settings: Settings) -> list[Account]:
+    """Those that are enabled, each with the exit that holds for it; the simulated one is none."""
+    found = [stored.account for stored in await book.all() if stored.account.enabled and stored.account.id != DEMO]
+    return [replace(account, exit=account.exit or settings.proxy_url or DIRECT) for account in found]
 
 
 async def check_accounts(

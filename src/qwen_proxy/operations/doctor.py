@@ -14,7 +14,9 @@ from msgspec import Struct
 
 from qwen_proxy.accounts.model import DIRECT
 from qwen_proxy.accounts.report import exit_name
-from qwen_proxy.app import Machine, accounts_of, general_exit, open_door, transport_options
+from qwen_proxy.app.commons import accounts_of
+from qwen_proxy.app.door import general_exits, open_door, transport_options
+from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.credentials import LoadedKeys, load_keys
 from qwen_proxy.config.settings import Settings, WrongSetting, load
 from qwen_proxy.ground.errors import UpstreamChallenged
@@ -49,6 +51,10 @@ _REFUSED_CODES: Final[Mapping[str, Trouble]] = {
     "upstream_timeout": Trouble.UPSTREAM_DOWN,
     "upstream_auth": Trouble.SIGN_IN_FAILED,
 }
+
+
+def _exits_of(settings: Settings) -> list[str]:
+    return [account.exit or settings.proxy_url or DIRECT for account in accounts_of(settings)]
 
 
 class DoctorOptions(Struct, frozen=True, kw_only=True):
@@ -138,10 +144,10 @@ class Doctor:
             await self._clock.sleep(POLL_SECONDS)
 
     async def _exits(self, found: Diagnostics, settings: Settings) -> AsyncGenerator[tuple[str, Probed]]:
-        exits = [DIRECT] if found.upstream.simulated else [account.exit for account in accounts_of(settings)]
+        exits = [DIRECT] if found.upstream.simulated else _exits_of(settings)
         base_url = found.upstream.base_url or settings.chat_base_url
         async with open_door(settings, base_url, Machine(self._clock, self._ids)) as door:
-            for exit in dict.fromkeys(exits or [general_exit(settings)]):
+            for exit in dict.fromkeys(exits or general_exits(settings, ())):
                 yield exit_name(exit), await probe(door.site, exit)
 
     async def _models(self, client: ServerClient) -> Check:

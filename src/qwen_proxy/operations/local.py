@@ -4,23 +4,32 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from qwen_proxy.app import open_all
+from qwen_proxy.app.commons import open_commons
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.whole import open_server
 from qwen_proxy.config.credentials import LoadedKeys
 from qwen_proxy.config.settings import Settings
+from qwen_proxy.operations.places import own_place
 from qwen_proxy.operations.upstream import open_destination
 
 
 @asynccontextmanager
 async def serve_locally(settings: Settings, keys: LoadedKeys) -> AsyncGenerator[str]:
-    """Serve on a free loopback port while the block lasts; gives the address."""
-    async with open_destination(settings) as destination:
+    """Serve on a free loopback port while the block lasts, with what is kept; gives the address."""
+    machine = Machine()
+    async with (
+        open_commons(own_place(settings, machine.ids), machine) as commons,
+        open_destination(settings, commons, machine) as destination,
+    ):
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
-        async with open_all(
+        async with open_server(
             destination.settings,
             keys.keys,
+            commons,
             listener,
+            machine,
             base_url=destination.base_url,
-            accounts=destination.accounts,
+            is_simulated=destination.is_simulated,
         ):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

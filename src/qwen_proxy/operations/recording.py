@@ -5,11 +5,15 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from qwen_proxy.app import transport_options, web_options
+from qwen_proxy.accounts.model import DIRECT
+from qwen_proxy.app.commons import open_commons
+from qwen_proxy.app.door import transport_options, web_options
+from qwen_proxy.app.machine import Machine
 from qwen_proxy.chat.request import ChatRequest, Message, Role, TextPart
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.catalogue import Catalogue
 from qwen_proxy.ground.errors import NoAccountUsable, ProxyError
+from qwen_proxy.operations.places import own_place
 from qwen_proxy.operations.upstream import open_destination
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
@@ -42,13 +46,16 @@ class Captured(Struct, frozen=True, kw_only=True):
 
 async def capture(settings: Settings, wish: Wish, clock: Clock, ids: Ids) -> Captured:
     """Sign in with the first account, ask once, and keep what came. Raises ProxyError when nothing did."""
+    machine = Machine(clock, ids)
     async with (
-        open_destination(settings) as destination,
+        open_commons(own_place(settings, ids), machine) as commons,
+        open_destination(settings, commons, machine) as destination,
         Transport(clock, transport_options(destination.settings)) as transport,
     ):
-        if not destination.accounts:
+        kept = [stored.account for stored in await commons.book.all() if stored.account.enabled]
+        if not kept:
             raise NoAccountUsable("there is no account: set ACCOUNTS to email:password")
-        account = destination.accounts[0]
+        account = replace(kept[0], exit=kept[0].exit or destination.settings.proxy_url or DIRECT)
         options = web_options(destination.settings, destination.base_url)
         site = Site(transport, clock, ids, Drift(clock.now), options)
         credential = await SignIn(site)(account)
@@ -60,9 +67,7 @@ async def capture(settings: Settings, wish: Wish, clock: Clock, ids: Ids) -> Cap
             exchange = await upstream.capture(request, resolved.model, credential, deadline)
     hidden = [secret.reveal() for secret in (account.password, account.cookies) if secret is not None]
     exchange = replace(exchange, secrets=(*exchange.secrets, account.email, *hidden))
-    return Captured(
-        exchange=exchange, failure=_failure(exchange, site.drift), is_simulated=destination.settings.uses_simulator
-    )
+    return Captured(exchange=exchange, failure=_failure(exchange, site.drift), is_simulated=destination.is_simulated)
 
 
 def save(captured: Captured, folder: Path, name: str, *, keep_text: bool) -> list[Path]:

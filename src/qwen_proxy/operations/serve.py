@@ -14,18 +14,27 @@ import uvloop
 from msgspec import Struct
 
 import qwen_proxy
+from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DriftBody, WorkerBody
-from qwen_proxy.app import Door, Machine, open_door, open_pool, open_service
+from qwen_proxy.app.commons import DEMO, Commons, bury, live_settings, open_commons, open_pool
+from qwen_proxy.app.door import Door, open_door
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.service import open_service
+from qwen_proxy.config.choices import SimulatorUse
 from qwen_proxy.config.credentials import Keys, LoadedKeys, load_keys
 from qwen_proxy.config.logs import log_options
+from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings, WrongSetting, handed_on, load
-from qwen_proxy.operations.upstream import on_loopback, open_destination
+from qwen_proxy.operations.places import shared_place, worker_place
+from qwen_proxy.operations.upstream import Destination, on_loopback, open_destination
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.environment import processors
 from qwen_proxy.runtime.logfile import check_folder
 from qwen_proxy.runtime.logs import Logs
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.simulator import Scenario, Simulator
+from qwen_proxy.state.kinds import ACCOUNT
+from qwen_proxy.state.store import Record
 from qwen_proxy.workers.host import WorkerHost, run_worker
 from qwen_proxy.workers.listening import listen
 from qwen_proxy.workers.messages import DriftCount
@@ -38,12 +47,15 @@ DRIFT_SECONDS: Final = 2.0  # how often a worker tells what it has counted
 
 
 class Handed(Struct, frozen=True):
-    """What the supervisor hands a worker: its place, two inherited descriptors, and where the upstream is."""
+    """What the supervisor hands a worker: its place, two inherited descriptors, where the upstream is and whether that
+    is the simulated one, and the folder of the data where it is not that of the settings."""
 
     slot: int
     channel: int
     listener: int
     upstream: str
+    is_simulated: bool
+    folder: Path | None
 
 
 def run(main: Coroutine[None, None, T]) -> T:
@@ -76,25 +88,60 @@ async def _supervise(
     machine = Machine()
     listeners = _listen(settings)
     address: tuple[str, int] = listeners[0].getsockname()[:2]
-    async with (
-        open_destination(settings) as destination,
-        open_door(destination.settings, destination.base_url, machine) as door,
-        open_pool(destination.settings, destination.accounts, door, machine) as pool,
-    ):
-        options = SupervisorOptions(
-            command=(*WORKER_COMMAND, "--upstream", destination.base_url),
-            environ=environ,
-            max_memory_bytes=settings.max_memory_bytes,
-            drain_seconds=settings.drain_seconds,
-            shutdown_grace_seconds=settings.shutdown_grace_seconds,
-            watched=Path(qwen_proxy.__file__).parent if reload else None,
-        )
+    with shared_place(settings, machine.ids) as (kept, folder):
+        async with (
+            open_commons(kept, machine) as commons,
+            open_destination(settings, commons, machine) as destination,
+            Tasks() as tasks,
+        ):
+            options = SupervisorOptions(
+                command=_worker_command(destination.base_url, folder, is_simulated=destination.is_simulated),
+                environ=environ,
+                max_memory_bytes=settings.max_memory_bytes,
+                drain_seconds=settings.drain_seconds,
+                shutdown_grace_seconds=settings.shutdown_grace_seconds,
+                watched=Path(qwen_proxy.__file__).parent if reload else None,
+            )
 
-        def started() -> None:
-            for line in _welcome(settings, keys, address, len(listeners)):
-                tell(line)
+            def started() -> None:
+                for line in _welcome(settings, keys, address, len(listeners), destination):
+                    tell(line)
 
-        return await Supervisor(listeners, pool, machine.clock, options, started).run()
+            async def ended(pid: int) -> None:
+                await bury(commons, pid)
+
+            supervisor = Supervisor(listeners, machine.clock, options, started, ended)
+            if destination.is_simulated and settings.simulator is SimulatorUse.AUTO:
+
+                def leave() -> None:
+                    tell("An account is there now: leaving the simulated upstream for the real one.")
+                    supervisor.roll(_worker_command(settings.chat_base_url, folder, is_simulated=False))
+
+                tasks.spawn(_leave_simulator(commons, leave), name="leave the simulator")
+            return await supervisor.run()
+
+
+def _worker_command(upstream: str, folder: Path | None, *, is_simulated: bool) -> tuple[str, ...]:
+    simulated = ("--simulated",) if is_simulated else ()
+    told = () if folder is None else ("--folder", str(folder))
+    return (*WORKER_COMMAND, "--upstream", upstream, *simulated, *told)
+
+
+async def _leave_simulator(commons: Commons, leave: Callable[[], None]) -> None:
+    """Wait until somebody adds an account; the simulated one goes then."""
+    added = asyncio.Event()
+
+    def look(records: Sequence[Record], gone: Sequence[str]) -> None:
+        if any(record.id != DEMO for record in records):
+            added.set()
+
+    commons.watch.subscribe(ACCOUNT, look)
+    await commons.watch.load()
+    async with Tasks() as tasks:
+        tasks.spawn(commons.watch.run(), name="watch")
+        await added.wait()
+    await commons.book.remove(DEMO)
+    leave()
 
 
 def _listen(settings: Settings) -> list[socket.socket]:
@@ -116,11 +163,13 @@ def _check_log_folder(folder: Path) -> None:
         raise WrongSetting("LOG_DIR", str(folder), f"a folder that can be written ({error.strerror})") from error
 
 
-def _welcome(settings: Settings, keys: LoadedKeys, address: tuple[str, int], workers: int) -> Sequence[str]:
+def _welcome(
+    settings: Settings, keys: LoadedKeys, address: tuple[str, int], workers: int, destination: Destination
+) -> Sequence[str]:
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     processes = "1 worker" if workers == 1 else f"{workers} workers"
     lines = [f"Qwen-Proxy {qwen_proxy.__version__} serves OpenAI's API at http://{host}:{address[1]}/v1 ({processes})"]
-    if settings.uses_simulator:
+    if destination.is_simulated:
         lines.append("No account is configured: the built-in simulated upstream answers, and no real model.")
         lines.append("Put ACCOUNTS=email:password into .env for your own; 'qwen-proxy doctor' says what works.")
     if keys.file is not None:
@@ -135,7 +184,7 @@ def _welcome(settings: Settings, keys: LoadedKeys, address: tuple[str, int], wor
 def work(environ: Mapping[str, str], handed: Handed) -> None:
     """Be one worker process until the supervisor retires it. `.env` is in what the supervisor has handed on."""
     settings = load(environ, None)
-    if settings.uses_simulator:
+    if handed.is_simulated:
         settings = on_loopback(settings)
     keys = load_keys(settings, Machine().ids).keys
     with Logs(log_options(settings, f"worker-{handed.slot}", sys.stderr)):
@@ -144,25 +193,31 @@ def work(environ: Mapping[str, str], handed: Handed) -> None:
 
 async def _work(settings: Settings, keys: Keys, handed: Handed) -> None:
     machine = Machine()
+    place = worker_place(settings, handed.folder, machine.ids)
 
     async def serve(host: WorkerHost) -> None:
-        async with open_door(settings, handed.upstream, machine) as door, Tasks() as tasks:
-            tasks.spawn(_tell_drift(host, door, machine.clock), name="drift")
-            await _serve(settings, keys, door, host, machine)
+        async with (
+            open_commons(place, machine) as commons,
+            open_door(settings, handed.upstream, machine, is_simulated=handed.is_simulated) as door,
+        ):
+            live = live_settings(settings, commons)
+            async with open_pool(live, door, machine, commons) as pool, Tasks() as tasks:
+                tasks.spawn(_tell_drift(host, door, machine.clock), name="drift")
+                await _serve(live, keys, door, pool, host, machine)
 
-    await run_worker(
-        handed.slot, handed.channel, handed.listener, serve, machine.clock, drain_seconds=settings.drain_seconds
-    )
+    await run_worker(handed.slot, handed.channel, handed.listener, serve, drain_seconds=settings.drain_seconds)
 
 
-async def _serve(settings: Settings, keys: Keys, door: Door, host: WorkerHost, machine: Machine) -> None:
+async def _serve(
+    live: LiveSettings, keys: Keys, door: Door, pool: AccountPool, host: WorkerHost, machine: Machine
+) -> None:
     async def drift() -> Sequence[DriftBody]:
         _report_drift(host, door)  # our own latest; the channel keeps the order
-        survey = await host.leasing.survey()
+        survey = await host.line.survey()
         return [DriftBody(kind=each.kind, name=each.name, count=each.count) for each in survey.drift]
 
     async def workers() -> Sequence[WorkerBody]:
-        survey = await host.leasing.survey()
+        survey = await host.line.survey()
         return [
             WorkerBody(
                 slot=each.slot,
@@ -170,13 +225,12 @@ async def _serve(settings: Settings, keys: Keys, door: Door, host: WorkerHost, m
                 state=each.state,
                 uptime_seconds=round(each.uptime_seconds, 1),
                 memory_bytes=each.memory_bytes,
-                leases=each.leases,
             )
             for each in survey.workers
         ]
 
     async with open_service(
-        settings, keys, door, host.leasing, host.leasing, host.listener, machine, drift=drift, workers=workers
+        live, keys, door, pool, pool, host.listener, machine, drift=drift, workers=workers
     ) as server:
         # What has been made by now stays: it need not be looked through for garbage again and again. And a request
         # makes about two hundred objects that live as long as it does: the usual thresholds find them all alive.

@@ -1,4 +1,4 @@
-"""Where requests go: the site, or the built-in simulated upstream where no account is configured."""
+"""Where requests go: the site, or the built-in simulated upstream where no account is known."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,7 +7,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from qwen_proxy.accounts.model import Account
-from qwen_proxy.app import accounts_of
+from qwen_proxy.app.commons import DEMO, Commons, accounts_of, adopt_accounts
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.choices import SimulatorUse
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.simulator import Scenario, Simulator
@@ -20,19 +22,29 @@ class Destination(Struct, frozen=True):
 
     settings: Settings
     base_url: str
-    accounts: tuple[Account, ...]
+    is_simulated: bool
 
 
 @asynccontextmanager
-async def open_destination(settings: Settings) -> AsyncGenerator[Destination]:
-    """The simulator, when the settings say so, runs on a free loopback port while the block lasts."""
-    if not settings.uses_simulator:
-        yield Destination(settings, settings.chat_base_url, tuple(accounts_of(settings)))
+async def open_destination(settings: Settings, commons: Commons, machine: Machine) -> AsyncGenerator[Destination]:
+    """Take ACCOUNTS in, and find out where requests go. The simulator, when it stands in, runs while the block lasts.
+
+    Raises StoreUnavailable.
+    """
+    await adopt_accounts(commons, accounts_of(settings), machine)
+    kept = [stored.account.id for stored in await commons.book.all()]
+    is_simulated = settings.uses_simulator
+    if is_simulated and settings.simulator is SimulatorUse.AUTO:
+        is_simulated = all(account_id == DEMO for account_id in kept)
+    if not is_simulated:
+        await commons.book.remove(DEMO)
+        yield Destination(settings, settings.chat_base_url, False)
         return
-    settings = on_loopback(settings)
-    demo = Account(id="demo@simulated", email="demo@simulated", password=Secret("simulated"))
+    if not kept:
+        demo = Account(id=DEMO, email=DEMO, password=Secret("simulated"))
+        await adopt_accounts(commons, [demo], machine)
     async with Simulator(Scenario(pause_seconds=SIMULATED_PAUSE_SECONDS)) as simulator:
-        yield Destination(settings, simulator.base_url, tuple(accounts_of(settings)) or (demo,))
+        yield Destination(on_loopback(settings), simulator.base_url, True)
 
 
 def on_loopback(settings: Settings) -> Settings:

@@ -1,6 +1,7 @@
 """The process environment, as something that is handed in."""
 
 import os
+import socket
 
 
 def environment() -> dict[str, str]:
@@ -14,3 +15,8 @@ def processors() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         return os.cpu_count() or 1
+
+
+def process_place() -> tuple[str, int]:
+    """This machine's name, and this process's number on it."""
+    return socket.gethostname(), os.getpid()

@@ -86,7 +86,6 @@ class Membership:
         id: str,
         host: str = "",
         pid: int = 0,
-        status: Callable[[], ProcessStatus] = ProcessStatus,
     ) -> None:
         self.id: Final = id
         self.processes = 1
@@ -94,7 +93,7 @@ class Membership:
         self._clock = clock
         self._host = host
         self._pid = pid
-        self._status = status
+        self._status: Callable[[], ProcessStatus] = ProcessStatus
         self._holders: list[Holder] = []
         self._roles: list[Role] = []
         self._valid_until = 0.0
@@ -105,6 +104,10 @@ class Membership:
 
     def add(self, holder: Holder) -> None:
         self._holders.append(holder)
+
+    def describe(self, status: Callable[[], ProcessStatus]) -> None:
+        """What the others are told of this process with each beat."""
+        self._status = status
 
     def compete(self, role: Role) -> None:
         """Take this role whenever no other process has it."""
@@ -153,6 +156,10 @@ class Membership:
             await holder.after_beat(beat)
         await self._take_roles()
         return beat
+
+    def doubt(self) -> None:
+        """The store does not know what this process holds: the next beat tells it all."""
+        self._is_in_doubt = True
 
     async def take(self, wanted: SlotsWanted) -> SlotsTaken:
         """Slots for this process. Do not cancel it: run it in a task of its own. Raises StoreUnavailable."""

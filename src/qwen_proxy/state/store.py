@@ -71,10 +71,12 @@ class Delete(Struct, frozen=True, kw_only=True):
 
 
 class Append(Struct, frozen=True, kw_only=True):
-    """A line of the log, in the same step as the records it tells of."""
+    """A line of the log, in the same step as the records it tells of. at: None for now; else it is a line that another
+    store has had, and when that got it."""
 
     topic: str
     value: bytes
+    at: float | None = None
 
 
 Change = Put | Delete | Append

@@ -6,9 +6,6 @@ from typing import Final, NamedTuple, Self
 
 from msgspec.structs import replace
 
-from qwen_proxy.accounts.health import AccountHealth
-from qwen_proxy.accounts.model import Account, Credential
-from qwen_proxy.accounts.store import StoredAccount, merged
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.state.store import (
     DAY_SECONDS,
@@ -97,7 +94,12 @@ class MemoryStore:
         now = self._clock.now()
         if isinstance(change, Append):
             self._lines += 1
-            self._log.append((change.topic, LogLine(number=self._lines, at=now, value=change.value)))
+            self._log.append(
+                (
+                    change.topic,
+                    LogLine(number=self._lines, at=now if change.at is None else change.at, value=change.value),
+                )
+            )
             return None
         kind, records = change.kind, self._records[change.kind.name]
         if kind.is_watched:
@@ -278,29 +280,3 @@ class MemoryStore:
     async def erase(self) -> None:
         self._generation += 1
         self._clear()
-
-
-class MemoryAccountStore:
-    """Fits `accounts.store.AccountStore`."""
-
-    def __init__(self) -> None:
-        self._accounts: dict[str, StoredAccount] = {}
-
-    async def load(self) -> list[StoredAccount]:
-        return [stored for _, stored in sorted(self._accounts.items())]
-
-    async def upsert(self, account: Account) -> StoredAccount:
-        stored = merged(self._accounts.get(account.id), account)
-        self._accounts[account.id] = stored
-        return stored
-
-    async def delete(self, account_id: str) -> None:
-        self._accounts.pop(account_id, None)
-
-    async def save_credential(self, account_id: str, credential: Credential | None) -> None:
-        if (stored := self._accounts.get(account_id)) is not None:
-            self._accounts[account_id] = replace(stored, credential=credential)
-
-    async def save_health(self, account_id: str, health: AccountHealth) -> None:
-        if (stored := self._accounts.get(account_id)) is not None:
-            self._accounts[account_id] = replace(stored, health=health)

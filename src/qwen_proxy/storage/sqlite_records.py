@@ -61,7 +61,7 @@ def write(db: sqlite3.Connection, changes: Sequence[Change], now: float) -> Writ
             case Delete():
                 _delete(db, change, at, now)
             case Append():
-                line = (change.topic, now, change.value)
+                line = (change.topic, now if change.at is None else change.at, change.value)
                 db.execute("INSERT INTO log (topic, at, value) VALUES (?, ?, ?)", line)
     return Written(generation=at, versions=tuple(versions))
 

@@ -1,1 +1,1 @@
-"""Several processes on one port: a supervisor that keeps the accounts, and workers that serve."""
+"""Several processes on one port: a supervisor that keeps them running, and workers that serve."""

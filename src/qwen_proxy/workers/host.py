@@ -6,7 +6,6 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
-from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.workers.channel import Channel
 from qwen_proxy.workers.messages import (
@@ -17,7 +16,7 @@ from qwen_proxy.workers.messages import (
     Ready,
     supervisor_decoder,
 )
-from qwen_proxy.workers.remote import RemoteLeasing
+from qwen_proxy.workers.remote import SupervisorLine
 
 ORDER_SECONDS: Final = 0.5  # for the supervisor's order to arrive, when a signal went to it too
 
@@ -27,19 +26,19 @@ class WorkerHost:
 
     slot: which of the workers this is, from 0.
     listener: bound and listening. It is the server's to close; the supervisor holds the same socket open.
-    leasing: the one account pool of all workers; also `status()` and `survey()`.
+    line: to the supervisor, which knows of all workers.
     retired: set when the server has to stop accepting at once and let what runs come to its end, for at most
         `drain_seconds`, which is set first.
     """
 
     def __init__(
-        self, slot: int, listener: socket.socket, clock: Clock, send: Callable[[FromWorker], None], drain_seconds: float
+        self, slot: int, listener: socket.socket, send: Callable[[FromWorker], None], drain_seconds: float
     ) -> None:
         self.slot = slot
         self.listener = listener
         self.drain_seconds = drain_seconds
         self.retired = asyncio.Event()
-        self.leasing = RemoteLeasing(send, clock, self.retire)
+        self.line = SupervisorLine(send, self.retire)
         self._send = send
 
     def ready(self) -> None:
@@ -65,7 +64,6 @@ async def run_worker(
     channel_fd: int,
     listener_fd: int,
     serve: Callable[[WorkerHost], Awaitable[None]],
-    clock: Clock,
     *,
     drain_seconds: float,
 ) -> None:
@@ -77,8 +75,8 @@ async def run_worker(
     async with Tasks() as tasks:
         channel: Channel[FromSupervisor]
         listener = socket.socket(fileno=listener_fd)
-        host = WorkerHost(slot, listener, clock, lambda message: channel.send(message), drain_seconds)
-        channel = Channel(supervisor_decoder(), host.leasing.received)
+        host = WorkerHost(slot, listener, lambda message: channel.send(message), drain_seconds)
+        channel = Channel(supervisor_decoder(), host.line.received)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, loop.call_later, ORDER_SECONDS, host.retire_unless_told)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # a Ctrl-C is the supervisor's to hear
@@ -87,7 +85,7 @@ async def run_worker(
 
         async def watch() -> None:
             await channel.closed.wait()
-            host.leasing.lost()
+            host.line.lost()
             host.retire(drain_seconds)
 
         tasks.spawn(watch(), name="channel to the supervisor")

@@ -1,8 +1,7 @@
 """What a worker and its supervisor say to each other, over one socket pair.
 
-A frame is four bytes of length, big-endian, then MessagePack of one tagged struct. Secrets cross here and nowhere
-else: not on a command line, not in the environment. `number` is the worker's, new for each question; the answer
-carries it back. `wait_seconds` is what is left of a deadline.
+A frame is four bytes of length, big-endian, then MessagePack of one tagged struct. No secret crosses here: accounts and
+keys are in the store. `number` is the worker's, new for each question; the answer carries it back.
 """
 
 from collections.abc import Iterator
@@ -10,10 +9,6 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
-
-from qwen_proxy.accounts.leasing import PoolStatus
-from qwen_proxy.accounts.model import Credential, Feature, Outcome
-from qwen_proxy.ground.secret import Secret
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024  # more is not a message but a bug
 LENGTH_BYTES: Final = 4
@@ -36,13 +31,11 @@ class WorkerReport(Struct, frozen=True, kw_only=True):
     state: str
     uptime_seconds: float
     memory_bytes: int
-    leases: int
 
 
 class Survey(Struct, frozen=True, kw_only=True):
-    """What the supervisor knows of all processes: for `/readyz` and diagnostics."""
+    """What the supervisor knows of its workers: for diagnostics."""
 
-    pool: PoolStatus
     workers: tuple[WorkerReport, ...]
     drift: tuple[DriftCount, ...]
 
@@ -52,32 +45,6 @@ class Survey(Struct, frozen=True, kw_only=True):
 
 class Ready(Struct, frozen=True, tag=True, array_like=True):
     """It accepts connections."""
-
-
-class LeaseWanted(Struct, frozen=True, tag=True, array_like=True):
-    number: int
-    feature: Feature
-    wait_seconds: float
-    avoid_accounts: tuple[str, ...] = ()
-    avoid_exits: tuple[str, ...] = ()
-    only_account: str | None = None
-
-
-class LeaseNotWanted(Struct, frozen=True, tag=True, array_like=True):
-    """Who waited has left. A grant that crosses this on its way is returned by the supervisor."""
-
-    number: int
-
-
-class LeaseOver(Struct, frozen=True, tag=True, array_like=True):
-    number: int
-    outcome: Outcome | None
-
-
-class RenewalWanted(Struct, frozen=True, tag=True, array_like=True):
-    number: int
-    stale: Credential
-    wait_seconds: float
 
 
 class SurveyWanted(Struct, frozen=True, tag=True, array_like=True):
@@ -90,27 +57,9 @@ class DriftSeen(Struct, frozen=True, tag=True, array_like=True):
     counts: tuple[DriftCount, ...]
 
 
-FromWorker = Ready | LeaseWanted | LeaseNotWanted | LeaseOver | RenewalWanted | SurveyWanted | DriftSeen
+FromWorker = Ready | SurveyWanted | DriftSeen
 
 # --- from the supervisor -----------------------------------------------------------------------------------
-
-
-class LeaseGranted(Struct, frozen=True, tag=True, array_like=True):
-    number: int
-    credential: Credential
-
-
-class Renewed(Struct, frozen=True, tag=True, array_like=True):
-    number: int
-
-
-class Refused(Struct, frozen=True, tag=True, array_like=True):
-    """A question that ends in an error: see `workers.problems`."""
-
-    number: int
-    kind: str
-    sentence: str
-    facts: dict[str, str | int | float | None]
 
 
 class Surveyed(Struct, frozen=True, tag=True, array_like=True):
@@ -124,26 +73,14 @@ class Retire(Struct, frozen=True, tag=True, array_like=True):
     drain_seconds: float
 
 
-FromSupervisor = LeaseGranted | Renewed | Refused | Surveyed | Retire
+FromSupervisor = Surveyed | Retire
 
 # --- bytes -------------------------------------------------------------------------------------------------
 
 M = TypeVar("M")
 
 
-def _reveal(value: object) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
-    raise NotImplementedError
-
-
-def _hide(kind: type, value: object) -> object:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise NotImplementedError
-
-
-ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=_reveal)
+ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 def encode(message: FromWorker | FromSupervisor) -> bytes:
@@ -152,11 +89,11 @@ def encode(message: FromWorker | FromSupervisor) -> bytes:
 
 
 def worker_decoder() -> msgspec.msgpack.Decoder[FromWorker]:
-    return msgspec.msgpack.Decoder(FromWorker, dec_hook=_hide)
+    return msgspec.msgpack.Decoder(FromWorker)
 
 
 def supervisor_decoder() -> msgspec.msgpack.Decoder[FromSupervisor]:
-    return msgspec.msgpack.Decoder(FromSupervisor, dec_hook=_hide)
+    return msgspec.msgpack.Decoder(FromSupervisor)
 
 
 class Frames(Generic[M]):

@@ -19,7 +19,7 @@ KILL_MARGIN_SECONDS = 5.0  # a worker ends by itself at its drain limit; this is
 
 
 class WorkerProcess:
-    """settled: it is ready, or has ended before that. gone: it has ended, and what it held was given back."""
+    """settled: it is ready, or has ended before that. gone: it has ended."""
 
     def __init__(self, slot: int, clock: Clock) -> None:
         self.slot = slot
@@ -66,7 +66,6 @@ class WorkerProcess:
     async def run_to_end(self) -> int:
         """Its exit code; minus the signal that ended it."""
         code = await self._process.wait()
-        self._desk.close()
         self._channel.close()
         await self._channel.closed.wait()
         self.gone.set()
@@ -103,7 +102,6 @@ class WorkerProcess:
             state="retiring" if self.is_retiring else "ready" if self.is_ready else "starting",
             uptime_seconds=round(self.age_seconds, 1),
             memory_bytes=self.memory_bytes(),
-            leases=self._desk.leases,
         )
 
     async def retire(self, drain_seconds: float) -> None:

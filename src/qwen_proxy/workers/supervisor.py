@@ -1,4 +1,4 @@
-"""Keeps worker processes running on one port, replaces them without a gap, and keeps the accounts for them all.
+"""Keeps worker processes running on one port, and replaces them without a gap.
 
 | what happens | what follows |
 |---|---|
@@ -16,17 +16,17 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
-from qwen_proxy.accounts.leasing import Overview
+from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.workers import listening
-from qwen_proxy.workers.keeping import Desk, KeptPool
+from qwen_proxy.workers.keeping import Desk
 from qwen_proxy.workers.messages import DriftCount, FromSupervisor, Survey
 from qwen_proxy.workers.process import WorkerProcess
 
@@ -53,10 +53,6 @@ class SupervisorOptions(Struct, frozen=True, kw_only=True):
     watch_seconds: float = 1.0
 
 
-class SharedPool(KeptPool, Overview, Protocol):
-    """`accounts.pool.AccountPool`, as far as the supervisor needs it."""
-
-
 class _Slot:
     """The place of one worker. `current` accepts, or will; those it followed may still drain."""
 
@@ -71,21 +67,23 @@ class _Slot:
 
 
 class Supervisor:
-    """`started()` is called once, when every worker accepts connections. The listeners are closed by `run`."""
+    """`started()` is called once, when every worker accepts connections; `ended(pid)` when one is gone, so that what it
+    held need not wait for its heartbeat to be missed. The listeners are closed by `run`."""
 
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        pool: SharedPool,
         clock: Clock,
         options: SupervisorOptions,
         started: Callable[[], None] = lambda: None,
+        ended: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._slots = [_Slot(number, listener) for number, listener in enumerate(listeners)]
-        self._pool = pool
         self._clock = clock
         self._options = options
+        self._command = options.command
         self._started = started
+        self._ended = ended
         self._has_started = False
         self._tasks = Tasks()
         self._stopping = asyncio.Event()
@@ -126,15 +124,15 @@ class Supervisor:
             self._hurry.set()
         self._stopping.set()
 
-    def roll(self) -> None:
-        """Replace every worker, one after the other."""
+    def roll(self, command: tuple[str, ...] = ()) -> None:
+        """Replace every worker, one after the other; with another command from now on where one is given."""
+        self._command = command or self._command
         self._roll_wanted.set()
 
-    async def survey(self) -> Survey:
+    def survey(self) -> Survey:
         workers = [worker for slot in self._slots for worker in slot.living]
         drift = (count for worker in workers for count in worker.desk.drift)
         return Survey(
-            pool=await self._pool.status(),
             workers=tuple(sorted((worker.report() for worker in workers), key=lambda each: (each.slot, each.pid))),
             drift=tuple(summed((*self._past_drift, *drift))),
         )
@@ -149,12 +147,12 @@ class Supervisor:
             self._became_ready(slot)
 
         def desk(send: Callable[[FromSupervisor], None]) -> Desk:
-            return Desk(self._pool, self._clock, self._tasks, send, ready, self.survey)
+            return Desk(send, ready, self.survey)
 
         self._launching += 1
         self._all_launched.clear()
         try:
-            await worker.start(self._options.command, self._options.environ, slot.listener, desk)
+            await worker.start(self._command, self._options.environ, slot.listener, desk)
             slot.living.add(worker)
         finally:
             self._launching -= 1
@@ -172,6 +170,8 @@ class Supervisor:
     async def _attend(self, slot: _Slot, worker: WorkerProcess) -> None:
         code = await worker.run_to_end()
         slot.living.discard(worker)
+        if self._ended is not None:
+            self._tasks.spawn(self._ended_soon(worker.pid), name=f"what pid {worker.pid} held")
         self._past_drift = summed((*self._past_drift, *worker.desk.drift))
         facts = {"slot": slot.number, "pid": worker.pid, "exit_code": code}
         if slot.current is not worker or self._stopping.is_set():
@@ -182,6 +182,13 @@ class Supervisor:
         is_steady = slot.was_ready and worker.age_seconds >= self._options.steady_seconds
         slot.quick_ends = 1 if is_steady else slot.quick_ends + 1
         await self._fill(slot)
+
+    async def _ended_soon(self, pid: int) -> None:
+        assert self._ended is not None
+        try:
+            await self._ended(pid)
+        except ProxyError as error:  # its heartbeat is missed all the same
+            log.warning("what a worker held is not given back yet", extra={"pid": pid, "reason": str(error)})
 
     async def _fill(self, slot: _Slot) -> None:
         """Start a worker, after a pause when those before it ended quickly."""

@@ -1,4 +1,4 @@
-"""A pool with a clock that stands still, a site that signs in as told, and a memory store."""
+"""A pool with a clock that stands still, a site that signs in as told, and a store in memory."""
 
 import asyncio
 import random
@@ -6,12 +6,16 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from qwen_proxy.accounts.book import AccountBook
 from qwen_proxy.accounts.model import DIRECT, Account, Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.accounts.pool import AccountPool, PoolLease, PoolOptions
 from qwen_proxy.accounts.waiting import Want
 from qwen_proxy.ground.secret import Secret
-from qwen_proxy.storage.memory import MemoryAccountStore
+from qwen_proxy.state.vault import Vault, new_document
+from qwen_proxy.state.watching import Watch
+from qwen_proxy.storage.memory import MemoryStore
 from tests.support.clock import FakeClock
+from tests.support.processes import Alone, Still
 
 T = TypeVar("T")
 MONTH_SECONDS = 30 * 24 * 3600.0
@@ -61,12 +65,21 @@ class Site:
         return [name for _, name in self.attempts]
 
 
+class Kept:
+    """What outlives a pool."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.store = MemoryStore(clock)
+        self.vault = Vault(new_document())
+        self.book = AccountBook(self.store, self.vault)
+
+
 class House:
-    def __init__(self, pool: AccountPool, site: Site, clock: FakeClock, store: MemoryAccountStore) -> None:
+    def __init__(self, pool: AccountPool, site: Site, clock: FakeClock, kept: "Kept") -> None:
         self.pool = pool
         self.site = site
         self.clock = clock
-        self.store = store
+        self.kept = kept
 
     def want(self, seconds: float = 60.0, *, feature: Feature = Feature.CHAT, only: str | None = None) -> Want:
         only_account = None if only is None else f"{only}@x.org"
@@ -101,20 +114,26 @@ class House:
 
 @asynccontextmanager
 async def house(
-    *accounts: Account, store: MemoryAccountStore | None = None, settle: bool = True, **options: float
+    *accounts: Account, kept: Kept | None = None, settle: bool = True, **options: float
 ) -> AsyncGenerator[House]:
-    """Without spacing or jitter unless told, so that all accounts are signed in once it is entered."""
+    """Without spacing or jitter unless told, so that all accounts are signed in once it is entered. It is alone in the
+    world: heartbeats and other processes are what test_processes.py is about."""
     clock = FakeClock()
     site = Site(clock)
-    store = store or MemoryAccountStore()
+    kept = kept or Kept(clock)
     for each in accounts:
-        await store.upsert(each)
+        await kept.book.put(each)
     chosen = PoolOptions(
         account_concurrency=int(options.get("concurrency", 2)),
         signin_spacing_seconds=options.get("spacing", 0.0),
         refresh_jitter_seconds=options.get("jitter", 0.0),
     )
-    async with AccountPool(store, site.sign_in, clock, random.Random(7), chosen) as pool:
+    watch = Watch(kept.store, clock)
+    alone = Alone(kept.store, clock)
+    chance = random.Random(7) if "jitter" in options else Still()
+    pool = AccountPool(kept.store, kept.vault, watch, alone, site.sign_in, clock, chance, chosen)
+    await watch.load()
+    async with alone, pool:
         if settle:
             await clock.settle()
-        yield House(pool, site, clock, store)
+        yield House(pool, site, clock, kept)

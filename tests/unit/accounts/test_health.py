@@ -56,6 +56,7 @@ class Someone(Struct, frozen=True):
     health: AccountHealth = HEALTHY
     exit: Way = Way()
     in_use: int = 0
+    held: int = 2
 
 
 def after(

@@ -353,8 +353,8 @@ async def test_leaving_the_pool_refuses_who_waits() -> None:
 async def test_what_was_learned_is_saved() -> None:
     async with house(account("a")) as home:
         home.use(OutcomeKind.OUT_OF_QUOTA, rest_seconds=60)
-        store = home.store
-    (stored,) = await store.load()
+        kept = home.kept
+    (stored,) = await kept.book.all()
     assert stored.health.failed == 1
     assert stored.credential is not None
 
@@ -362,7 +362,7 @@ async def test_what_was_learned_is_saved() -> None:
 async def test_a_parked_account_stays_parked_over_a_restart() -> None:
     async with house(account("a")) as home:
         home.use(OutcomeKind.OUT_OF_QUOTA, rest_seconds=600)
-    async with house(store=home.store) as again:
+    async with house(kept=home.kept) as again:
         assert again.state("a") == "out_of_quota"
         assert again.site.attempts == []
 
@@ -388,7 +388,7 @@ async def test_what_was_learned_of_a_removed_account_is_not_saved() -> None:
         home.use(OutcomeKind.CHALLENGED)
         await home.pool.remove("a@x.org")
         await home.clock.settle()
-        assert await home.store.load() == []
+        assert await home.kept.book.all() == []
 
 
 async def test_an_account_that_is_not_enabled_is_neither_used_nor_signed_in() -> None:

@@ -34,6 +34,7 @@ class Someone(Struct, frozen=True):
     health: AccountHealth = HEALTHY
     exit: Way = Way()
     in_use: int = 0
+    held: int = 2
 
 
 QUOTA = Someone(health=AccountHealth(parked={Feature.CHAT: Rest(LATER, 1, "quota")}))

@@ -65,7 +65,7 @@ async def test_the_account_that_is_asked_for_is_signed_in_first() -> None:
 async def test_a_stored_token_is_used_without_signing_in() -> None:
     async with house(account("a")) as home:
         pass
-    async with house(account("a"), store=home.store) as again:
+    async with house(account("a"), kept=home.kept) as again:
         assert again.take().credential.token.reveal() == "a-1"
         assert again.site.attempts == []
 
@@ -271,7 +271,7 @@ async def test_an_account_removed_while_it_is_signed_in_or_queued_is_forgotten()
         await home.clock.advance(100)
         assert home.site.names == ["a"]
         assert home.pool.snapshot() == []
-        assert await home.store.load() == []
+        assert await home.kept.book.all() == []
 
 
 async def test_a_new_exit_holds_for_the_token_there_is() -> None:
@@ -318,7 +318,7 @@ async def test_passwords_and_tokens_are_not_in_reports_or_logs(caplog: pytest.Lo
     async with house(account("a", "http://me:canary-1@p:1", password="canary-2")) as home:
         assert home.take().credential.token == Secret("a-1")
         home.use(OutcomeKind.CHALLENGED)
-        printed = repr((home.pool.snapshot(), home.pool.exits())) + caplog.text + repr(await home.store.load())
+        printed = repr((home.pool.snapshot(), home.pool.exits())) + caplog.text + repr(await home.kept.book.all())
     assert "canary-2" not in printed
     assert "a-1" not in printed
     assert "canary" not in repr((home.pool.snapshot(), home.pool.exits()))

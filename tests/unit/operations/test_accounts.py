@@ -1,7 +1,7 @@
 from contextlib import aclosing
 
 from qwen_proxy.accounts.model import Account, Credential
-from qwen_proxy.app import accounts_of
+from qwen_proxy.app.commons import accounts_of
 from qwen_proxy.config.settings import load
 from qwen_proxy.ground.errors import ExitUnreachable, ProxyError, SignInReason, SignInRefused
 from qwen_proxy.ground.secret import Secret

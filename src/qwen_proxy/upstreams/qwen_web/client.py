@@ -71,8 +71,7 @@ class QwenWeb:
 
         No proof of a token: an expired one passes (§1.4).
         """
-        options = self._site.options
-        exits = (options.exit, *options.other_exits) if credential is None else (credential.exit,)
+        exits = self._site.general_exits() if credential is None else (credential.exit,)
         for exit in exits[:-1]:
             try:
                 return await self._models(credential, exit, deadline)

@@ -1,5 +1,6 @@
 """One call to the site: ordinary headers, our transport, the effective status."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -44,6 +45,7 @@ class Site:
         self.clock = clock
         self.ids = ids
         self.clock_offset_seconds: float | None = None
+        self.general_exits: Callable[[], Sequence[str]] = lambda: (options.exit, *options.other_exits)
         self._transport = transport
         self._headers = WebHeaders(options.base_url.rstrip("/"), options.headers)
 
@@ -60,7 +62,7 @@ class Site:
     ) -> Response:
         """A whole exchange through the credential's exit, else `exit`, else the general one. Raises ProxyError."""
         if exit is None:
-            exit = self.options.exit if credential is None else credential.exit
+            exit = self.general_exits()[0] if credential is None else credential.exit
         headers = self._headers.of_call(credential, page=page, now=self.clock.now(), request_id=self.ids.uuid())
         response = await self._transport.request(
             exit, method, self.options.url(path), headers=headers, body=body, timeout_seconds=timeout_seconds

@@ -1,26 +1,21 @@
-"""Builds every object from Settings, and closes them: the only composition.
-
-Three parts, which one process holds together (`open_all`) or several share: the *door* (one upstream and the way to
-it), the *pool* (one for all processes), and the *service* (one HTTP server a worker).
-"""
+"""One HTTP server."""
 
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
 
 from qwen_proxy import __version__
 from qwen_proxy.accounts.leasing import Leasing, Overview
-from qwen_proxy.accounts.model import DIRECT, Account
-from qwen_proxy.accounts.pool import AccountPool, PoolOptions
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.health import HealthRoutes
 from qwen_proxy.api.models import ModelRoutes
 from qwen_proxy.api.unknown import UnknownRoutes
+from qwen_proxy.app.door import Door, delete_after_seconds
+from qwen_proxy.app.machine import Machine
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.choices import ModelNames
 from qwen_proxy.config.credentials import Keys
@@ -33,8 +28,7 @@ from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import ParseOptions
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.table import PROTOCOLS
-from qwen_proxy.runtime.clock import Clock, SystemClock
-from qwen_proxy.runtime.ids import Ids, SystemIds, system_random
+from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.logs import set_level
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.auth import Authenticator
@@ -42,130 +36,11 @@ from qwen_proxy.serving.cors import Cors
 from qwen_proxy.serving.endpoint import Access, Endpoints, expect
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.serving.streaming import Heartbeats
-from qwen_proxy.storage.memory import MemoryAccountStore
 from qwen_proxy.tokens import QwenTokens
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
-from qwen_proxy.upstreams.qwen_web.drift import Drift
-from qwen_proxy.upstreams.qwen_web.headers import HeaderOptions
-from qwen_proxy.upstreams.qwen_web.login import SignIn
-from qwen_proxy.upstreams.qwen_web.options import CleanupOptions, QwenWebOptions
-from qwen_proxy.upstreams.qwen_web.site import Site
-from qwen_proxy.upstreams.transport import Transport, TransportOptions
-
-MOST_OTHER_EXITS: Final = 2  # that are tried for the model list: each may take its time to fail
-
-
-class Machine(Struct, frozen=True):
-    """Time, identifiers, and nothing else: what tests replace."""
-
-    clock: Clock = SystemClock()
-    ids: Ids = SystemIds()
-
-
-class Door(Struct, frozen=True):
-    """The way to chat.qwen.ai, or to what stands in for it."""
-
-    base_url: str
-    upstream: QwenWeb
-    site: Site
-    sign_in: SignIn
-    drift: Drift
-
 
 DriftSource = Callable[[], Awaitable[Sequence[DriftBody]]]
 WorkersSource = Callable[[], Awaitable[Sequence[WorkerBody]]]
-
-
-@asynccontextmanager
-async def open_door(settings: Settings, base_url: str, machine: Machine) -> AsyncGenerator[Door]:
-    """base_url: where the upstream is, which is not `settings.chat_base_url` when the simulator stands in."""
-    drift = Drift(machine.clock.now)
-    async with Transport(machine.clock, transport_options(settings)) as transport:
-        site = Site(transport, machine.clock, machine.ids, drift, web_options(settings, base_url))
-        async with QwenWeb(site) as upstream:
-            yield Door(base_url=base_url, upstream=upstream, site=site, sign_in=SignIn(site), drift=drift)
-
-
-def transport_options(settings: Settings) -> TransportOptions:
-    return TransportOptions(
-        connect_seconds=settings.connect_timeout_seconds,
-        headers_seconds=settings.headers_timeout_seconds,
-        idle_seconds=settings.idle_timeout_seconds,
-        watch_interval_seconds=min(
-            1.0,
-            settings.connect_timeout_seconds / 4,
-            settings.headers_timeout_seconds / 4,
-            settings.idle_timeout_seconds / 4,
-            settings.request_deadline_seconds / 4,
-        ),
-        ca_file=None if settings.ca_file is None else str(settings.ca_file),
-    )
-
-
-def web_options(settings: Settings, base_url: str) -> QwenWebOptions:
-    usual = HeaderOptions()
-    general, own = general_exit(settings), dict.fromkeys(line.exit for line in settings.accounts)
-    return QwenWebOptions(
-        base_url=base_url,
-        exit=general,
-        other_exits=tuple(exit for exit in own if exit not in ("", general))[:MOST_OTHER_EXITS],
-        headers=HeaderOptions(
-            user_agent=settings.user_agent or usual.user_agent,
-            version=settings.web_version or usual.version,
-            accept_language=settings.accept_language or usual.accept_language,
-            credentials="cookie+bearer" if settings.send_bearer else "cookie",
-            extra=settings.extra_headers,
-        ),
-        cleanup=CleanupOptions(delete_after_seconds=_delete_after_seconds(settings)),
-        max_prompt_bytes=settings.max_prompt_bytes,
-    )
-
-
-def _delete_after_seconds(settings: Settings) -> float | None:
-    return None if settings.cleanup_minutes is None else settings.cleanup_minutes * 60
-
-
-def general_exit(settings: Settings) -> str:
-    """The way out of calls that no account makes, such as the model list.
-
-    PROXY_URL; without one, direct, unless every account has a proxy of its own: then nothing is to go direct.
-    """
-    if settings.proxy_url:
-        return settings.proxy_url
-    exits = [line.exit for line in settings.accounts]
-    return exits[0] if exits and all(exits) else DIRECT
-
-
-@asynccontextmanager
-async def open_pool(
-    settings: Settings, accounts: Sequence[Account], door: Door, machine: Machine
-) -> AsyncGenerator[AccountPool]:
-    """The one pool: signs in and refreshes in the background while it is open."""
-    store = MemoryAccountStore()
-    for account in accounts:
-        await store.upsert(account)
-    options = PoolOptions(
-        account_concurrency=settings.account_concurrency,
-        signin_spacing_seconds=settings.signin_spacing_seconds,
-        refresh_before_seconds=settings.refresh_before_hours * 3600 if settings.auto_refresh else 0.0,
-        refresh_jitter_seconds=PoolOptions().refresh_jitter_seconds if settings.auto_refresh else 0.0,
-        challenge_rest_seconds=settings.challenge_rest_seconds,
-    )
-    async with AccountPool(store, door.sign_in, machine.clock, system_random(), options) as pool:
-        yield pool
-
-
-def accounts_of(settings: Settings) -> list[Account]:
-    """ACCOUNTS as accounts; one without a proxy of its own goes out through PROXY_URL."""
-    return [
-        Account(
-            id=line.email.lower(),
-            email=line.email,
-            password=line.password,
-            exit=line.exit or settings.proxy_url or DIRECT,
-        )
-        for line in settings.accounts
-    ]
 
 
 class Service(Struct, frozen=True):
@@ -224,7 +99,7 @@ class Tunable(Struct, frozen=True):
     def apply(self, settings: Settings) -> None:
         """Requests under way go on as they began."""
         set_level(settings.log_level.value)
-        self.upstream.cleanup.delete_after(_delete_after_seconds(settings))
+        self.upstream.cleanup.delete_after(delete_after_seconds(settings))
         self.gateway.options = gateway_options(settings)
         self.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds, aliases=settings.model_map)
         self.chat.options = parse_options(settings)
@@ -352,29 +227,9 @@ def _diagnostics(
             workers=() if workers is None else tuple(await workers()),
             upstream=UpstreamBody(
                 base_url=door.base_url,
-                simulated=settings.uses_simulator,
+                simulated=door.is_simulated,
                 clock_offset_seconds=door.site.clock_offset_seconds,
             ),
         )
 
     return DiagnosticsRoutes(gather)
-
-
-@asynccontextmanager
-async def open_all(
-    settings: Settings,
-    keys: Keys,
-    listener: socket.socket,
-    *,
-    base_url: str | None = None,
-    accounts: Sequence[Account] | None = None,
-    machine: Machine | None = None,
-) -> AsyncGenerator[HttpServer]:
-    """Everything in this process: for tests and for the commands that need no second process."""
-    machine = machine or Machine()
-    async with (
-        open_door(settings, base_url or settings.chat_base_url, machine) as door,
-        open_pool(settings, accounts_of(settings) if accounts is None else accounts, door, machine) as pool,
-        open_service(settings, keys, door, pool, pool, listener, machine) as server,
-    ):
-        yield server

@@ -1,0 +1,115 @@
+"""What all processes of an installation share, as one process has it."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from qwen_proxy.accounts.book import AccountBook
+from qwen_proxy.accounts.model import DIRECT, Account
+from qwen_proxy.accounts.pool import AccountPool, PoolOptions
+from qwen_proxy.app.door import Door, general_exits
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.runtime import LiveSettings
+from qwen_proxy.config.settings import Settings
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.runtime.environment import process_place
+from qwen_proxy.runtime.ids import system_random
+from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.state.membership import Membership
+from qwen_proxy.state.store import Store
+from qwen_proxy.state.vault import Vault
+from qwen_proxy.state.watching import Watch
+from qwen_proxy.storage.opening import Place, load_vault, open_store
+
+DEMO: Final = "demo@simulated"
+
+
+class Kept(Struct, frozen=True):
+    """Where data is, and the secret that it is sealed under."""
+
+    place: Place
+    secret: Secret
+
+
+class Commons(Struct, frozen=True):
+    """Subscribe to the watch before `open_pool` begins."""
+
+    store: Store
+    vault: Vault
+    watch: Watch
+    membership: Membership
+    book: AccountBook
+
+
+@asynccontextmanager
+async def open_commons(kept: Kept, machine: Machine) -> AsyncGenerator[Commons]:
+    """Raises StoreUnavailable, and WrongSetting when the secret is not the one that the data was written with."""
+    async with open_store(kept.place, machine.clock) as store:
+        vault = await load_vault(store, kept.secret)
+        host, pid = process_place()
+        membership = Membership(store, machine.clock, id=machine.ids.token(16), host=host, pid=pid)
+        yield Commons(store, vault, Watch(store, machine.clock), membership, AccountBook(store, vault))
+
+
+def live_settings(base: Settings, commons: Commons) -> LiveSettings:
+    """To be made before `open_pool` begins."""
+    return LiveSettings(base, commons.store, commons.vault, commons.watch)
+
+
+def accounts_of(settings: Settings) -> list[Account]:
+    """ACCOUNTS as accounts. `exit` is the line's own proxy."""
+    return [
+        Account(id=line.email.lower(), email=line.email, password=line.password, exit=line.exit)
+        for line in settings.accounts
+    ]
+
+
+async def adopt_accounts(commons: Commons, accounts: Iterable[Account], machine: Machine) -> None:
+    """Keep these besides those that are kept already; what is known of them stays. Raises StoreUnavailable."""
+    for account in accounts:
+        await commons.book.put(replace(account, added_at=machine.clock.now()))
+
+
+@asynccontextmanager
+async def open_pool(live: LiveSettings, door: Door, machine: Machine, commons: Commons) -> AsyncGenerator[AccountPool]:
+    """This process's pool, and its life among the others, while open. The watch is loaded here: what subscribes to it
+    has to be there before. Raises StoreUnavailable."""
+    pool = AccountPool(
+        commons.store,
+        commons.vault,
+        commons.watch,
+        commons.membership,
+        door.sign_in,
+        machine.clock,
+        system_random(),
+        pool_options(live.base),
+    )
+    live.on_change(lambda settings: pool.use(pool_options(settings)))
+    commons.membership.describe(pool.describe)
+    door.site.general_exits = lambda: general_exits(live.base, pool.own_exits())
+    await commons.watch.load()
+    async with commons.membership, Tasks() as tasks, pool:
+        tasks.spawn(commons.watch.run(), name="watch")
+        yield pool
+
+
+def pool_options(settings: Settings) -> PoolOptions:
+    return PoolOptions(
+        account_concurrency=settings.account_concurrency,
+        signin_spacing_seconds=settings.signin_spacing_seconds,
+        refresh_before_seconds=settings.refresh_before_hours * 3600,
+        renews_early=settings.auto_refresh,
+        challenge_rest_seconds=settings.challenge_rest_seconds,
+        general_exit=settings.proxy_url or DIRECT,
+    )
+
+
+async def bury(commons: Commons, pid: int) -> None:
+    """A process of this machine has ended, killed perhaps: what it held is free at once. Raises StoreUnavailable."""
+    host, _ = process_place()
+    for row in await commons.store.processes():
+        if (row.host, row.pid) == (host, pid):
+            await commons.store.leave(row.id)
