@@ -50,6 +50,8 @@ class PoolStatus(Struct, frozen=True, kw_only=True):
 
 
 class Overview(Protocol):
-    """For `/readyz` and diagnostics. A worker process asks the process that keeps the pool (workers/)."""
+    """For `/readyz` and diagnostics."""
+
+    def why_not_ready(self) -> str | None: ...
 
     async def status(self) -> PoolStatus: ...

@@ -49,7 +49,7 @@ from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.runtime.alarm import Alarm
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
-from qwen_proxy.state.membership import Membership, ProcessStatus, Role
+from qwen_proxy.state.membership import Membership, ProcessStatus, Role, statuses
 from qwen_proxy.state.store import Store
 from qwen_proxy.state.vault import Vault
 from qwen_proxy.state.watching import Watch
@@ -145,10 +145,11 @@ class AccountPool:
         options: PoolOptions | None = None,
     ) -> None:
         self.book: Final = AccountBook(store, vault)
+        self._store = store
         self._watch = watch
         self._membership = membership
         self._clock = clock
-        self._options = options = options or PoolOptions()
+        self.options = options = options or PoolOptions()
         self._is_closed = False
         self._tasks = Tasks()
         self._line: WaitingLine[PoolLease] = WaitingLine()
@@ -174,15 +175,19 @@ class AccountPool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+        await self._saver.flush()
+
+    async def stop(self) -> None:
+        """Refuse whoever waits and end all work in the background, without saving anything."""
         self._is_closed = True
         self._line.refuse_all(ShuttingDown)
         self._tokens.close()
-        await self._tasks.__aexit__(kind, error, trace)
-        await self._saver.flush()
+        await self._tasks.__aexit__(None, None, None)
 
     def use(self, options: PoolOptions) -> None:
         """From now on; what is under way goes on as it began."""
-        self._options = options
+        self.options = options
         self._roster.use(options.general_exit)
         self._slots.use(options.account_concurrency)
         self._tokens.use(_token_options(options), self._seats)
@@ -194,7 +199,7 @@ class AccountPool:
 
     @property
     def _challenge(self) -> Growth:
-        return Growth(self._options.challenge_rest_seconds, CHALLENGE.cap_seconds)
+        return Growth(self.options.challenge_rest_seconds, CHALLENGE.cap_seconds)
 
     # --- leasing -------------------------------------------------------------------------------------------
 
@@ -247,7 +252,7 @@ class AccountPool:
         assert seat.credential is not None  # `hindrance` saw to it
         trial_until = 0.0
         if seat.exit.health.is_half_open(now):
-            trial_until = seat.exit.trial_until = now + self._options.trial_seconds
+            trial_until = seat.exit.trial_until = now + self.options.trial_seconds
             self._look_again_at(trial_until)
         self._seats.take(seat)
         self._slots.grant(seat)
@@ -448,9 +453,10 @@ class AccountPool:
         return len(self._line)
 
     def snapshot(self) -> list[AccountReport]:
-        """Every account, by id."""
+        """Every account, by id, with the uses that this process makes of it."""
         now = self._clock.now()
-        reports = [account_report(seat, now, self._limit) for seat in self._seats]
+        # What others hold may be ours in a moment: an account is busy here only when we have all of it.
+        reports = [account_report(seat, now, self._limit if seat.held >= self._limit else 0) for seat in self._seats]
         return sorted(reports, key=lambda report: report.account)
 
     def exits(self) -> list[ExitReport]:
@@ -473,11 +479,22 @@ class AccountPool:
         in_use = {seat.account.id: seat.in_use for seat in self._seats if seat.in_use}
         return ProcessStatus(in_use=in_use, waiting=len(self._line))
 
+    def why_not_ready(self) -> str | None:
+        """None when some account could serve a chat request, else a clause that says why none can."""
+        if self._limit and not self._membership.is_valid:
+            return "the store that the accounts' limits are kept in can't be reached"
+        if self.usable(Feature.CHAT):
+            return None
+        return str(shortage(self._seats, Feature.CHAT, self._clock.now(), 0))
+
     async def status(self) -> PoolStatus:
-        why = None
-        if not self.usable(Feature.CHAT):
-            why = str(shortage(self._seats, Feature.CHAT, self._clock.now(), 0))
-        return PoolStatus(accounts=tuple(self.snapshot()), exits=tuple(self.exits()), why_not_ready=why)
+        """Of all processes: what others do with the accounts is at most about a second old. Raises StoreUnavailable."""
+        elsewhere: Counter[str] = Counter()
+        for row, told in statuses(await self._store.processes()):
+            if row.id != self._membership.id:
+                elsewhere.update(told.in_use)
+        reports = (replace(each, in_use=each.in_use + elsewhere[each.account]) for each in self.snapshot())
+        return PoolStatus(accounts=tuple(reports), exits=tuple(self.exits()), why_not_ready=self.why_not_ready())
 
 
 def _token_options(options: PoolOptions) -> TokenOptions:

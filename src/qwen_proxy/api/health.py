@@ -1,6 +1,6 @@
 """GET /healthz and /readyz, for load balancers and supervisors. Both cost nothing upstream."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
@@ -11,7 +11,7 @@ from qwen_proxy.serving.endpoint import Endpoints, Exchange
 class HealthRoutes:
     """why_not_ready: None when at least one account is usable, else a clause that says why none is."""
 
-    def __init__(self, endpoints: Endpoints, why_not_ready: Callable[[], Awaitable[str | None]]) -> None:
+    def __init__(self, endpoints: Endpoints, why_not_ready: Callable[[], str | None]) -> None:
         self._endpoints = endpoints
         self._why_not_ready = why_not_ready
 
@@ -23,7 +23,7 @@ class HealthRoutes:
         """A chat request would find an account now."""
         if self._endpoints.draining:
             return _answer(503, {"status": "draining"})
-        if (why := await self._why_not_ready()) is not None:
+        if (why := self._why_not_ready()) is not None:
             return _answer(503, {"status": "not_ready", "reason": why})
         return _answer(200, {"status": "ready"})
 

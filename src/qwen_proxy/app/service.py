@@ -175,10 +175,7 @@ def _routes(
         current = live.current if isinstance(live, LiveSettings) else live
         return Access.OPEN if current.models_open else Access.KEY
 
-    async def why_not_ready() -> str | None:
-        return (await overview.status()).why_not_ready
-
-    health = HealthRoutes(endpoints, why_not_ready)
+    health = HealthRoutes(endpoints, overview.why_not_ready)
     general = OpenAIChat()  # errors of routes that belong to no protocol have OpenAI's shape
     app = web.Application(client_max_size=settings.max_body_bytes)
     for route in PROTOCOLS:

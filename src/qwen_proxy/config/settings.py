@@ -7,7 +7,6 @@ import difflib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
 import msgspec
 from dotenv import dotenv_values
@@ -161,7 +160,7 @@ def load(environ: Mapping[str, str], dotenv: Path | None) -> Settings:
         values[variable.field] = _read(variable, text)
         sources[variable.name] = source
         texts[variable.name] = _masked(variable, text)
-    warnings = [*_misspelt(environ, from_file), *_not_yet(values)]
+    warnings = _misspelt(environ, from_file)
     return msgspec.convert({**values, "sources": sources, "texts": texts, "warnings": tuple(warnings)}, Settings)
 
 
@@ -228,11 +227,3 @@ def _misspelt(environ: Mapping[str, str], from_file: Mapping[str, str]) -> list[
         elif name in from_file:
             warnings.append(f"{name} ({where.value}) is not a variable of this program, and has no effect")
     return warnings
-
-
-_MEMORY_ONLY: Final = "data comes to rest on disk in a later version; running with memory"
-
-
-def _not_yet(values: Mapping[str, object]) -> list[str]:
-    mode = values["save_mode"]
-    return [] if mode is SaveMode.NONE else [f"DATA_SAVE_MODE={mode} comes with storage: {_MEMORY_ONLY}"]

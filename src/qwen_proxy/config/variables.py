@@ -415,7 +415,7 @@ _STORAGE: Final = Group(
             "DATA_SAVE_MODE",
             "save_mode",
             choice(choices.SaveMode),
-            "none",
+            "file",
             "Where accounts, keys, settings and usage are kept: file is an SQLite file in DATA_DIR, redis a server that"
             " several machines share; with none all is gone at the end",
         ),

@@ -20,7 +20,7 @@ from qwen_proxy.app.commons import DEMO, Commons, bury, live_settings, open_comm
 from qwen_proxy.app.door import Door, open_door
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.app.service import open_service
-from qwen_proxy.config.choices import SimulatorUse
+from qwen_proxy.config.choices import SaveMode, SimulatorUse
 from qwen_proxy.config.credentials import Keys, LoadedKeys, load_keys
 from qwen_proxy.config.logs import log_options
 from qwen_proxy.config.runtime import LiveSettings
@@ -43,6 +43,7 @@ from qwen_proxy.workers.supervisor import WORKER_COMMAND, Supervisor, Supervisor
 T = TypeVar("T")
 Tell = Callable[[str], None]
 
+ORIGINAL_DATA: Final = "data.json"  # where the Node project of the same idea keeps its accounts
 DRIFT_SECONDS: Final = 2.0  # how often a worker tells what it has counted
 
 
@@ -172,6 +173,10 @@ def _welcome(
     if destination.is_simulated:
         lines.append("No account is configured: the built-in simulated upstream answers, and no real model.")
         lines.append("Put ACCOUNTS=email:password into .env for your own; 'qwen-proxy doctor' says what works.")
+    if settings.save_mode is SaveMode.NONE:
+        lines.append("DATA_SAVE_MODE=none: what is added while the server runs is gone when it ends.")
+    elif (settings.data_dir / ORIGINAL_DATA).is_file() and destination.is_simulated:
+        lines.append(f"'qwen-proxy migrate {settings.data_dir / ORIGINAL_DATA}' takes over the original's accounts.")
     if keys.file is not None:
         made = "was made and is" if keys.created else "is"
         lines.append(f"The admin key {made} in {keys.file}; 'qwen-proxy key' shows it.")

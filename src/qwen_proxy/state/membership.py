@@ -128,8 +128,12 @@ class Membership:
         self._tasks.spawn(self._run(), name="heartbeat")
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def stop(self) -> None:
+        """Beat no more, and say nothing of it."""
         await self._tasks.__aexit__(None, None, None)
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
         for role in self._roles:
             role.hold(False)
         self._valid_until = 0.0

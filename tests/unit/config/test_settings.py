@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen_proxy.config.choices import LogLevel, ModelNames, SaveMode, SearchInfo, SimulatorUse
+from qwen_proxy.config.choices import LogLevel, ModelNames, SearchInfo, SimulatorUse
 from qwen_proxy.config.settings import Settings, Source, WrongSetting, handed_on, load
 from qwen_proxy.config.variables import NAMES, VARIABLES
 from qwen_proxy.ground.secret import Secret
@@ -240,12 +240,6 @@ def test_simulator_is_used_when_nothing_real_is_configured():
     assert given(ACCOUNTS="a@x.example:pw", SIMULATOR="always").uses_simulator
     assert not given(SIMULATOR="never").uses_simulator
     assert given().simulator is SimulatorUse.AUTO
-
-
-def test_storage_that_is_not_there_yet_is_said():
-    settings = given(DATA_SAVE_MODE="file")
-    assert settings.save_mode is SaveMode.FILE
-    assert any("running with memory" in warning for warning in settings.warnings)
 
 
 def test_misspelt_variables_are_pointed_out(tmp_path: Path):
