@@ -13,7 +13,13 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from qwen_proxy.accounts.model import Account
 from qwen_proxy.admin.diagnostics import DiagnosticsBody
+from qwen_proxy.app.commons import open_commons
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.settings import load
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.operations.places import own_place
 from qwen_proxy.runtime.environment import environment
 from qwen_proxy.simulator import Scenario, Simulator
 from tests.support.http import ADMIN_KEY, USER_KEY
@@ -157,3 +163,42 @@ async def test_termination_lets_a_stream_end(tmp_path: Path) -> None:
         assert (await stream)[1] == "stop"
         async with asyncio.timeout(20):
             assert await site.process.wait() == 0
+
+
+async def test_a_restart_uses_the_token_that_was_kept(tmp_path: Path) -> None:
+    async with Simulator(Scenario()) as simulator:
+        for _ in range(2):
+            async with served(tmp_path, QWEN_CHAT_PROXY_URL=simulator.base_url) as site:
+                assert (await site.chat("hello"))[1] == "stop"
+        assert len(simulator.seen("signin_v1")) == 1
+
+
+async def test_a_wrong_secret_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    async with served(tmp_path, SECRET_KEY="the first secret of this test"):
+        pass
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "qwen_proxy", "serve"),
+        env=environment()
+        | {"DATA_DIR": str(tmp_path), "SECRET_KEY": "another secret of this test", "SERVICE_PORT": "0"},
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"SECRET_KEY='***' can't be used: it should be the secret that this data was written with" in said
+
+
+async def test_the_first_account_that_is_added_ends_the_simulation(tmp_path: Path) -> None:
+    dead_proxy = {"PROXY_URL": "http://127.0.0.1:9", "QWEN_CHAT_PROXY_URL": ""}  # nothing leaves this machine
+    async with served(tmp_path, ACCOUNTS="", **dead_proxy) as site:
+        body = await site.until(lambda body: any(each.state == "ready" for each in body.accounts))
+        assert body.upstream.simulated
+        assert (await site.chat("hello"))[1] == "stop"
+        settings = load({"DATA_DIR": str(tmp_path)}, None)
+        machine = Machine()
+        async with open_commons(own_place(settings, machine.ids), machine) as commons:
+            await commons.book.put(Account(id="new@example.com", email="new@example.com", password=Secret("pw")))
+        body = await site.until(lambda body: not body.upstream.simulated)
+        body = await site.until(lambda body: [each.account for each in body.accounts] == ["new@example.com"])
+        assert body.upstream.base_url == "https://chat.qwen.ai"
+        assert body.accounts[0].sign_in_state != "succeeded"

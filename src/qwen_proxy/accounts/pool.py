@@ -63,7 +63,7 @@ class PoolOptions(Struct, frozen=True, kw_only=True):
     """`account_concurrency` 0 sets no limit. `challenge_rest_seconds`: how long an account, or an exit, rests after its
     first challenge; the next rests double, up to an hour. `trial_seconds`: when a half-open exit's trial has neither
     failed nor ended after so long, it is probably a long answer, and the next one is let through. `general_exit`: of
-    accounts without a proxy of their own."""
+    accounts without a proxy of their own. `only_account`: no other is used, nor signed in; empty for all."""
 
     account_concurrency: int = 2
     signin_spacing_seconds: float = 10.0
@@ -71,6 +71,7 @@ class PoolOptions(Struct, frozen=True, kw_only=True):
     refresh_jitter_seconds: float = 2 * 3600.0
     renews_early: bool = True
     general_exit: str = DIRECT
+    only_account: str = ""
     challenge_rest_seconds: float = CHALLENGE.first_seconds
     trial_seconds: float = 20.0
 
@@ -155,7 +156,7 @@ class AccountPool:
         self._line: WaitingLine[PoolLease] = WaitingLine()
         self._rest_ends: list[float] = []
         self._alarm = Alarm(clock, self._tasks, self._ring, name="account pool")
-        self._roster = Roster(self.book, self, options.general_exit)
+        self._roster = Roster(self.book, self, options.general_exit, options.only_account)
         self._seats = self._roster.seats
         self._find = self._roster.find
         self._saver = Saver(store, self.book, clock, self._tasks, self._find, self._roster.take_account)
@@ -236,8 +237,6 @@ class AccountPool:
         waiter = self._line.join(want)
         self._set_alarm(want.deadline)
         self._serve_line()
-        if not waiter.future.done():
-            self._slots.ask()
         return await self._line.wait(waiter, PoolLease.end)
 
     def _choose(self, want: Want) -> PoolLease | None:
@@ -315,6 +314,8 @@ class AccountPool:
             want = waiter.want
             if not is_worth_waiting(self._candidates(want.only_account), want.feature, now, self._limit):
                 self._line.refuse_wish(waiter.wish, lambda want=want: self._shortage(want))
+        if self._line:
+            self._slots.ask()  # what came free may be a use that nobody holds
 
     def _serve_first(self, waiter: Waiter[PoolLease]) -> bool:
         lease = self._choose(waiter.want)

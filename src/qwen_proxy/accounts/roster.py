@@ -39,13 +39,14 @@ class Followers(Protocol):
 
 
 class Roster:
-    """general_exit: the exit of accounts without a proxy of their own."""
+    """general_exit: the exit of accounts without a proxy of their own. only_account: the others are not here."""
 
-    def __init__(self, book: AccountBook, followers: Followers, general_exit: str) -> None:
+    def __init__(self, book: AccountBook, followers: Followers, general_exit: str, only_account: str = "") -> None:
         self.seats: Final = Seats()
         self._book = book
         self._followers = followers
         self._general_exit = general_exit
+        self._only_account = only_account
         self._exits: dict[str, Exit] = {}
         self._by_id: dict[str, Exit] = {}
         self._exit_entries: dict[str, Entry[ExitHealth]] = {}
@@ -91,6 +92,8 @@ class Roster:
 
     def take_account(self, entry: Entry[AccountDocument]) -> None:
         """As it stands in the store; one that is older than what is known changes nothing."""
+        if self._only_account not in ("", entry.id):
+            return
         document, seat = entry.value, self.find(entry.id)
         if seat is None:
             seat = Seat(document.account, None, HEALTHY, self.exit_of(document.account))

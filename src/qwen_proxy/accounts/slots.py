@@ -5,6 +5,7 @@
 | somebody waits, and an account has uses that nobody holds | borrow what is needed, and some more out of plenty |
 | no other process lives | borrow everything there is, and keep it |
 | each second, with others about | give back what was borrowed a second ago and is idle: so accounts take turns, too |
+| there are few uses for so many processes | give back what was idle for a moment |
 | others want uses and find none | give back all that is idle, and what is returned beyond a fair share |
 | the store does not answer | who waits is refused; nothing is granted once this process may count as gone |
 
@@ -22,7 +23,9 @@ from qwen_proxy.state.store import Beat, Hold, SlotsTaken, SlotsWanted
 
 PREFIX: Final = "account:"
 IDLE_SECONDS: Final = 1.0
-ASK_AGAIN_SECONDS: Final = 0.25
+ASK_AGAIN_SECONDS: Final = 0.15
+FEW_PER_PROCESS: Final = 8  # uses: below it nobody can afford to keep idle ones
+MOMENT_SECONDS: Final = 0.1
 MOST_AT_ONCE: Final = 64
 MOST_NAMES: Final = 256  # of accounts in one question to the store
 LEAST_SPARE: Final = 2
@@ -76,6 +79,8 @@ class Slots:
         self._to_surrender = 0
         self._granted = 0  # since the last beat
         self._spare = LEAST_SPARE
+        self._is_few = False
+        self._is_settling = False
         self._removed: dict[Seat, None] = {}  # seats that have left the pool while in use
 
     # --- the pool's side
@@ -101,6 +106,9 @@ class Slots:
             if not seat.in_use:
                 self._removed.pop(seat, None)
             return False
+        if self._is_few and not self._is_settling:
+            self._is_settling = True
+            self._tasks.spawn(self._settle(), name="give back idle uses of accounts")
         return True
 
     def removed(self, seat: Seat) -> None:
@@ -140,9 +148,11 @@ class Slots:
             return
         if beat.processes == 1:
             self._to_surrender = 0
+            self._is_few = False
             self.ask()
             return
         seats = list(self._pool.seats())
+        self._is_few = self.limit * len(seats) < FEW_PER_PROCESS * beat.processes
         old = self._clock.monotonic() - IDLE_SECONDS
         back = [
             (seat, seat.held - seat.in_use)
@@ -157,6 +167,14 @@ class Slots:
             self._to_surrender = max(0, sum(seat.held for seat in seats) - fair)
 
     # --- trade
+
+    async def _settle(self) -> None:
+        try:
+            await self._clock.sleep(MOMENT_SECONDS)
+            if self._is_few and self.limit and not self._pool.borrowable()[1]:
+                self._give([(seat, seat.held - seat.in_use) for seat in self._pool.seats()])
+        finally:
+            self._is_settling = False
 
     async def _ask(self) -> None:
         try:

@@ -12,6 +12,7 @@ from qwen_proxy.accounts.model import DIRECT, Account
 from qwen_proxy.accounts.pool import AccountPool, PoolOptions
 from qwen_proxy.app.door import Door, general_exits
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.choices import SimulatorUse
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.secret import Secret
@@ -85,9 +86,9 @@ async def open_pool(live: LiveSettings, door: Door, machine: Machine, commons: C
         door.sign_in,
         machine.clock,
         system_random(),
-        pool_options(live.base),
+        pool_options(live.base, is_simulated=door.is_simulated),
     )
-    live.on_change(lambda settings: pool.use(pool_options(settings)))
+    live.on_change(lambda settings: pool.use(pool_options(settings, is_simulated=door.is_simulated)))
     commons.membership.describe(pool.describe)
     door.site.general_exits = lambda: general_exits(live.base, pool.own_exits())
     await commons.watch.load()
@@ -96,8 +97,11 @@ async def open_pool(live: LiveSettings, door: Door, machine: Machine, commons: C
         yield pool
 
 
-def pool_options(settings: Settings) -> PoolOptions:
+def pool_options(settings: Settings, *, is_simulated: bool = False) -> PoolOptions:
+    """While the simulated upstream stands in for want of an account, one that is added is none of its business."""
+    stands_in = is_simulated and settings.simulator is SimulatorUse.AUTO and not settings.accounts
     return PoolOptions(
+        only_account=DEMO if stands_in else "",
         account_concurrency=settings.account_concurrency,
         signin_spacing_seconds=settings.signin_spacing_seconds,
         refresh_before_seconds=settings.refresh_before_hours * 3600,

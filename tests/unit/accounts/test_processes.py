@@ -84,6 +84,33 @@ async def test_one_that_is_always_busy_leaves_the_other_its_share() -> None:
         await place.clock.settle()
 
 
+async def test_who_waits_for_a_sign_in_is_served_when_it_has_come() -> None:
+    async with town(account("a"), concurrency=1) as place:
+        worker = place.other(place.keeper)
+        ended(await (await worker.ask()))
+        await place.clock.advance(0.5)
+        place.site.takes_seconds = 5
+        ended(await (await worker.ask()), OutcomeKind.CREDENTIAL_REJECTED)
+        await place.clock.advance(3)
+        waiting = await worker.ask()
+        await place.clock.advance(1)
+        assert not waiting.done() and not await place.kept.store.taken("account:")
+        await place.clock.advance(4)
+        (await waiting).end()
+
+
+async def test_who_waits_for_the_end_of_a_rest_is_served_when_it_has_come() -> None:
+    async with town(account("a"), account("b"), concurrency=1) as place:
+        one, two = place.processes
+        held = await (await two.ask(only="b"))
+        ended(await (await one.ask(only="a")), OutcomeKind.OUT_OF_QUOTA, rest_seconds=20)
+        await place.clock.advance(3)
+        waiting = await one.ask()
+        await place.clock.advance(18)
+        (await waiting).end()
+        held.end()
+
+
 async def test_what_a_killed_process_held_is_free_when_its_heartbeat_is_missed() -> None:
     async with town(account("a"), concurrency=1) as place:
         one, two = place.processes

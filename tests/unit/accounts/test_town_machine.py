@@ -56,9 +56,12 @@ class TownMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0))
     def end(self, which: int) -> None:
         _, lease = self.held.pop(which % len(self.held))
-        lease.end()
-        self.runner.run(self.town.clock.settle())
+        self.runner.run(self.returned(lease))
         self.collect()
+
+    async def returned(self, lease: PoolLease) -> None:
+        lease.end()
+        await self.town.clock.settle()
 
     @precondition(lambda self: self.waiting)
     @rule(which=st.integers(0))
@@ -67,7 +70,7 @@ class TownMachine(RuleBasedStateMachine):
         task.cancel()
         self.runner.run(self.town.clock.settle())
         if not task.cancelled() and task.exception() is None:
-            task.result().end()
+            self.runner.run(self.returned(task.result()))
 
     @rule(seconds=st.sampled_from([0.1, 0.3, 1.0, 2.5]))
     def time_passes(self, seconds: float) -> None:
