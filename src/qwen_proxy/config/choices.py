@@ -26,6 +26,16 @@ class SimulatorUse(StrEnum):
     NEVER = "never"
 
 
+class Strategy(StrEnum):
+    """Which account is taken next, among those of the highest priority that can be (accounts/ordering.py)."""
+
+    LEAST_LOADED = "least_loaded"  # fewest replies under way, then longest since it was last used
+    ROUND_ROBIN = "round_robin"  # longest since it was last taken, whatever it does now
+    FILL_FIRST = "fill_first"  # the one added first, until it can't be taken
+    WEIGHTED = "weighted"  # each as often as its weight says
+    SESSION = "session"  # a session's own account while that can be taken; without a session as least_loaded
+
+
 class SaveMode(StrEnum):
     NONE = "none"
     FILE = "file"

@@ -20,6 +20,7 @@ from qwen_proxy.config.choices import (
     SaveMode,
     SearchInfo,
     SimulatorUse,
+    Strategy,
 )
 from qwen_proxy.config.lines import AccountLine
 from qwen_proxy.config.values import WrongValue
@@ -71,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     accounts: tuple[AccountLine, ...]
     account_concurrency: int
+    account_strategy: Strategy
     queue_seconds: float
     signin_spacing_seconds: float
     refresh_before_hours: float

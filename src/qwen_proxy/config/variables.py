@@ -140,6 +140,14 @@ _ACCOUNTS: Final = Group(
             is_live=True,
         ),
         Variable(
+            "ACCOUNT_STRATEGY",
+            "account_strategy",
+            choice(choices.Strategy),
+            "least_loaded",
+            "Which account is taken next, among those of the highest priority",
+            is_live=True,
+        ),
+        Variable(
             "QUEUE_SECONDS",
             "queue_seconds",
             decimal(0, 3600),

@@ -72,6 +72,7 @@ class Call(Protocol):
     request: `model.base` is still as the client spelt it; the gateway's catalogue resolves it.
     choices: how many replies are wanted (OpenAI's `n`).
     ignored_fields: what is without effect here; told in a header of the reply.
+    session: what the body says of the conversation it belongs to, empty where nothing; see `gateway.sessions`.
     """
 
     @property
@@ -84,6 +85,8 @@ class Call(Protocol):
     def ignored_fields(self) -> tuple[str, ...]: ...
     @property
     def needs_prompt_tokens(self) -> bool: ...
+    @property
+    def session(self) -> str: ...
 
     def encoder(self, facts: ReplyFacts, index: int) -> EventEncoder:
         """For choice `index`, from 0."""

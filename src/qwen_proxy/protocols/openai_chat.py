@@ -53,6 +53,7 @@ class ChatCall(Struct, frozen=True, kw_only=True):
     choices: int
     ignored_fields: tuple[str, ...]
     needs_prompt_tokens: bool = False
+    session: str = ""
 
     def encoder(self, facts: ReplyFacts, index: int) -> "ChunkEncoder":
         return ChunkEncoder(facts, index, include_usage=self.include_usage)
@@ -89,6 +90,7 @@ class OpenAIChat:
             include_usage=body.includes_usage,
             choices=choices(body, options.max_choices),
             ignored_fields=ignored,
+            session=body.session,
         )
 
     def error(self, error: ProxyError, request_id: str) -> ErrorReply:

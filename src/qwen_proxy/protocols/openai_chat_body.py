@@ -5,7 +5,7 @@ Shapes: OpenAI's API reference (as typed in the openai SDK 3.54), and the origin
 """
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -13,6 +13,7 @@ from msgspec import Meta, Raw, Struct
 from qwen_proxy.ground.errors import InvalidRequest
 from qwen_proxy.ground.shapes import shape_refusal
 
+T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1)]
 MAX_MESSAGES: Final = (
     10_000  # each takes a line of a prompt, which holds fewer; 180,000 of them held the loop for a second
@@ -138,6 +139,15 @@ class ChatBody(Struct):
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    metadata: Raw = Raw()
+    prompt_cache_key: Raw = Raw()
+
+    @property
+    def session(self) -> str:
+        """What a client says of the conversation this belongs to, in the words of several; empty where nothing."""
+        said = _read(self.metadata, _METADATA) or {}
+        words = [*(said.get(name) for name in _SESSION_WORDS), _read(self.prompt_cache_key, _TEXT)]
+        return next((word for word in words if isinstance(word, str) and word), "")
 
     @property
     def streamed(self) -> bool:
@@ -146,6 +156,14 @@ class ChatBody(Struct):
     @property
     def includes_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage is True
+
+
+def _read(value: Raw, decoder: msgspec.json.Decoder[T]) -> T | None:
+    """None for another shape, or for what is not even text: it is no reason to refuse a request."""
+    try:
+        return decoder.decode(value) if value else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def flag(value: bool | str | None, param: str) -> bool | None:
@@ -157,8 +175,11 @@ def flag(value: bool | str | None, param: str) -> bool | None:
     return value == "true"
 
 
-# These are read into Sampling, but chat.qwen.ai takes none of them.
-_WITHOUT_EFFECT: Final = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"})
+# These are read into Sampling, but chat.qwen.ai takes none of them; of `metadata`, the session alone is taken.
+_WITHOUT_EFFECT: Final = frozenset(
+    {"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "metadata"}
+)
+_SESSION_WORDS: Final = ("session_id", "sessionId", "conversation_id", "user_id")
 _HONOURED: Final = frozenset(ChatBody.__struct_fields__) - _WITHOUT_EFFECT
 # Escaped backslashes, a pair of escapes, or (the group) half of one.
 _SURROGATES: Final = re.compile(
@@ -167,6 +188,8 @@ _SURROGATES: Final = re.compile(
 _PLAIN_NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _MAX_IGNORED: Final = 40
 
+_METADATA: Final = msgspec.json.Decoder(dict[str, object])
+_TEXT: Final = msgspec.json.Decoder(str)
 _BODY: Final = msgspec.json.Decoder(ChatBody)
 _NAMES: Final = msgspec.json.Decoder(dict[str, Raw])
 

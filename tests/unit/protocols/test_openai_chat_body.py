@@ -242,6 +242,33 @@ def test_how_much_to_think():
     assert refused(thinking_budget=0).param == "thinking_budget"
 
 
+# --- session -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "session"),
+    [
+        ({}, ""),
+        ({"metadata": {"user_id": "u"}, "prompt_cache_key": "c"}, "u"),
+        ({"metadata": {"user_id": "u", "sessionId": "s", "promptId": "p"}}, "s"),
+        ({"metadata": {"user_id": 5}, "prompt_cache_key": "c"}, "c"),
+        ({"metadata": ["user_id"], "prompt_cache_key": {"a": 1}}, ""),
+        ({"metadata": None, "prompt_cache_key": None}, ""),
+    ],
+)
+def test_what_a_body_says_of_its_session(fields: JsonObject, session: str):
+    assert parse(**fields).session == session
+
+
+def test_a_session_that_is_no_text_is_none():
+    body = b'{"metadata": {"user_id": "\xff"}, "prompt_cache_key": "c", "messages": [{"role": "user", "content": ""}]}'
+    assert parse_bytes(body).session == "c"
+
+
+def test_a_session_has_its_effect_and_other_metadata_none():
+    assert parse(metadata={"a": "b"}, prompt_cache_key="c").ignored_fields == ("metadata",)
+
+
 # --- ignored fields ----------------------------------------------------------------------------------------
 
 
