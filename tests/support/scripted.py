@@ -69,6 +69,11 @@ class Desk:
         self.renewed: list[str] = []
         self.outcomes: list[tuple[str, OutcomeKind]] = []
         self.held = 0
+        self.sessions: list[str] = []
+
+    @property
+    def follows_sessions(self) -> bool:
+        return True
 
     @asynccontextmanager
     async def lease(
@@ -79,7 +84,9 @@ class Desk:
         avoid_accounts: Set[str] = frozenset(),
         avoid_exits: Set[str] = frozenset(),
         only_account: str | None = None,
+        session: str = "",
     ) -> AsyncGenerator[Lease]:
+        self.sessions.append(session)
         wanted = [each for each in self.credentials if only_account in (None, each.account_id)]
         if not wanted:
             raise NoAccountUsable("no account is configured")

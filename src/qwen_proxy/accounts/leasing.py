@@ -20,6 +20,11 @@ class Lease(Protocol):
 
 
 class Leasing(Protocol):
+    @property
+    def follows_sessions(self) -> bool:
+        """Whether a conversation keeps to one account."""
+        ...
+
     def lease(
         self,
         feature: Feature,
@@ -28,11 +33,14 @@ class Leasing(Protocol):
         avoid_accounts: Set[str] = frozenset(),
         avoid_exits: Set[str] = frozenset(),
         only_account: str | None = None,
+        session: str = "",
     ) -> AbstractAsyncContextManager[Lease]:
         """Choose the best account, sign it in if it has no token, and hold it until the block ends.
 
         Waits, first come first served, while every usable account is busy. What is to be avoided is taken all the
-        same when nothing else is usable. `deadline` is monotonic seconds. Raises NoAccountUsable or one of its kinds.
+        same when nothing else is usable. `session` names the conversation (`gateway.sessions`), empty where it is not
+        known; it matters while `follows_sessions`. `deadline` is monotonic seconds. Raises NoAccountUsable or one of
+        its kinds.
         """
         ...
 

@@ -44,6 +44,7 @@ from qwen_proxy.accounts.seats import Seat
 from qwen_proxy.accounts.slots import Slots
 from qwen_proxy.accounts.tokens import TokenOptions, Tokens
 from qwen_proxy.accounts.waiting import Waiter, WaitingLine, Want
+from qwen_proxy.config.choices import Strategy
 from qwen_proxy.ground.errors import NoAccountUsable, ShuttingDown, StoreUnavailable
 from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.runtime.alarm import Alarm
@@ -56,6 +57,7 @@ from qwen_proxy.state.watching import Watch
 
 log = logging.getLogger(__name__)
 
+SPREAD: Final = frozenset({Strategy.LEAST_LOADED, Strategy.ROUND_ROBIN})  # over all processes; else strictly in order
 HARMLESS: Final = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.CANCELLED, OutcomeKind.CLIENT_FAULT})
 
 
@@ -63,9 +65,11 @@ class PoolOptions(Struct, frozen=True, kw_only=True):
     """`account_concurrency` 0 sets no limit. `challenge_rest_seconds`: how long an account, or an exit, rests after its
     first challenge; the next rests double, up to an hour. `trial_seconds`: when a half-open exit's trial has neither
     failed nor ended after so long, it is probably a long answer, and the next one is let through. `general_exit`: of
-    accounts without a proxy of their own. `only_account`: no other is used, nor signed in; empty for all."""
+    accounts without a proxy of their own. `only_account`: no other is used, nor signed in; empty for all. `strategy`:
+    see `ordering`."""
 
     account_concurrency: int = 2
+    strategy: Strategy = Strategy.LEAST_LOADED
     signin_spacing_seconds: float = 10.0
     refresh_before_seconds: float = 24 * 3600.0
     refresh_jitter_seconds: float = 2 * 3600.0
@@ -156,12 +160,13 @@ class AccountPool:
         self._line: WaitingLine[PoolLease] = WaitingLine()
         self._rest_ends: list[float] = []
         self._alarm = Alarm(clock, self._tasks, self._ring, name="account pool")
-        self._roster = Roster(self.book, self, options.general_exit, options.only_account)
+        self._roster = Roster(self.book, self, options.general_exit, options.strategy, options.only_account)
         self._seats = self._roster.seats
         self._find = self._roster.find
         self._saver = Saver(store, self.book, clock, self._tasks, self._find, self._roster.take_account)
         self._roster.follow(watch, self._saver)
         self._slots = Slots(membership, self, clock, self._tasks, options.account_concurrency)
+        self._slots.is_spread = options.strategy in SPREAD
         self._tokens = Tokens(
             sign_in, self._find, self._token_changed, self._saver, clock, random, self._tasks, _token_options(options)
         )
@@ -190,6 +195,8 @@ class AccountPool:
         """From now on; what is under way goes on as it began."""
         self.options = options
         self._roster.use(options.general_exit)
+        self._seats.use(options.strategy)
+        self._slots.is_spread = options.strategy in SPREAD
         self._slots.use(options.account_concurrency)
         self._tokens.use(_token_options(options), self._seats)
         self._serve_line()
@@ -212,6 +219,7 @@ class AccountPool:
         avoid_accounts: Set[str] = frozenset(),
         avoid_exits: Set[str] = frozenset(),
         only_account: str | None = None,
+        session: str = "",
     ) -> _Use:
         want = Want(
             feature=feature,
@@ -219,6 +227,7 @@ class AccountPool:
             avoid_accounts=avoid_accounts,
             avoid_exits=avoid_exits,
             only_account=only_account,
+            session=session,
         )
         return _Use(self, want)
 
@@ -242,10 +251,27 @@ class AccountPool:
     def _choose(self, want: Want) -> PoolLease | None:
         if self._limit and not self._membership.is_valid:
             return None
-        now = self._clock.now()
-        candidates = self._candidates(want.only_account)
-        seat = choose(candidates, want.feature, now, self._limit, want.avoid_accounts, want.avoid_exits)
+        now, limit = self._clock.now(), self._limit
+        if want.only_account is not None:
+            seat = choose(self._candidates(want.only_account), want.feature, now, limit)
+        elif want.session and self._to_borrow(want) is not None:
+            seat = None
+        else:
+            seat = self._seats.choose(want.feature, now, limit, want.avoid_accounts, want.avoid_exits, want.session)
         return None if seat is None else self._grant(seat, want.feature, now)
+
+    def _to_borrow(self, want: Want) -> Seat | None:
+        """The account of a session where another use of it may be borrowed: that is worth a question to the store."""
+        if self._membership.processes == 1 or not self.follows_sessions:
+            return None
+        own = self._seats.own(want.session, want.feature, self._clock.now(), self._limit)
+        if own is None or own.account.id in want.avoid_accounts or own.account.exit in want.avoid_exits:
+            return None
+        return own if own.in_use >= own.held and self._slots.may_borrow(own) else None
+
+    @property
+    def follows_sessions(self) -> bool:
+        return self.options.strategy is Strategy.SESSION
 
     def _grant(self, seat: Seat, feature: Feature, now: float) -> PoolLease:
         assert seat.credential is not None  # `hindrance` saw to it
@@ -422,15 +448,22 @@ class AccountPool:
 
     def borrowable(self) -> tuple[list[Seat], int]:
         now, limit = self._clock.now(), self._limit
-        found: dict[str, Seat] = {}
+        found: dict[Seat, None] = {}
         for waiter in self._line.heads():
             want = waiter.want
-            for seat in self._candidates(want.only_account):
-                if seat.held < limit:
+            if want.only_account is not None:
+                for seat in self._candidates(want.only_account):
                     hindered = hindrance(seat, want.feature, now, limit)
-                    if hindered is not None and hindered.obstacle is Obstacle.BUSY:
-                        found[seat.account.id] = seat
-        return list(found.values()), len(self._line)
+                    if hindered is not None and hindered.obstacle is Obstacle.BUSY and seat.held < limit:
+                        found[seat] = None
+                continue
+            if want.session and (own := self._to_borrow(want)) is not None:
+                found[own] = None
+            lacking = [seat for seat in self._seats.lacking(want.feature, now, limit) if seat.held < limit]
+            some = [seat for seat in lacking if self._slots.may_borrow(seat)] or lacking
+            # Those of a lower priority matter when nobody of the highest has uses to lend.
+            found |= {seat: None for seat in some if seat.account.priority == some[0].account.priority}
+        return list(found), len(self._line)
 
     def seats(self) -> Iterable[Seat]:
         return self._seats

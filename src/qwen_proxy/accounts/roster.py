@@ -9,8 +9,10 @@ from msgspec.structs import replace
 from qwen_proxy.accounts.book import AccountBook, AccountDocument
 from qwen_proxy.accounts.health import HEALTHY, AccountHealth, ExitHealth
 from qwen_proxy.accounts.model import Account, Credential
+from qwen_proxy.accounts.ordering import Order
 from qwen_proxy.accounts.saving import Saver
-from qwen_proxy.accounts.seats import Exit, Seat, Seats
+from qwen_proxy.accounts.seats import Exit, Seat
+from qwen_proxy.config.choices import Strategy
 from qwen_proxy.state.collection import Collection, Entry, Unreadable
 from qwen_proxy.state.kinds import ACCOUNT, EXIT, HEALTH
 from qwen_proxy.state.store import Record
@@ -41,8 +43,15 @@ class Followers(Protocol):
 class Roster:
     """general_exit: the exit of accounts without a proxy of their own. only_account: the others are not here."""
 
-    def __init__(self, book: AccountBook, followers: Followers, general_exit: str, only_account: str = "") -> None:
-        self.seats: Final = Seats()
+    def __init__(
+        self,
+        book: AccountBook,
+        followers: Followers,
+        general_exit: str,
+        strategy: Strategy = Strategy.LEAST_LOADED,
+        only_account: str = "",
+    ) -> None:
+        self.seats: Final = Order(strategy)
         self._book = book
         self._followers = followers
         self._general_exit = general_exit

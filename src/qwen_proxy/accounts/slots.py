@@ -91,6 +91,10 @@ class Slots:
             self._is_asking = True
             self._tasks.spawn(self._ask(), name="borrow uses of accounts")
 
+    def may_borrow(self, seat: Seat) -> bool:
+        """Whether another use of it may be had, as far as is known."""
+        return seat.held < self.limit and seat.full_until <= self._clock.monotonic()
+
     def grant(self, seat: Seat) -> None:
         """A use begins."""
         self._granted += 1
@@ -226,7 +230,7 @@ class Slots:
                 seat.full_until = now + ASK_AGAIN_SECONDS
         if strangers:
             self._tasks.spawn(self._trading.give(strangers), name="give back uses of accounts")
-        if taken.holds:
+        if taken.holds or taken.full:  # who waits for these alone waits in vain, and may take others
             self._pool.arrived()
         return bool(taken.holds)
 

@@ -20,6 +20,7 @@ class Want(Struct, frozen=True, kw_only=True):
     avoid_accounts: Set[str] = frozenset()
     avoid_exits: Set[str] = frozenset()
     only_account: str | None = None
+    session: str = ""
 
     @property
     def wish(self) -> "Wish":

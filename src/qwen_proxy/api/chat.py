@@ -12,6 +12,7 @@ from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.gateway.catalogue import Resolved
 from qwen_proxy.gateway.chat import ChatGateway
+from qwen_proxy.gateway.sessions import session_name
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import Call, ClientProtocol, EventEncoder, ParseOptions, ReplyFacts
@@ -49,7 +50,12 @@ class ChatRoutes:
         request, resolved = await self._gateway.resolve(call.request)
         exchange.trace.model = resolved.name.base
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
-        return _Question(request, resolved, self._facts(exchange, resolved.name.base, prompt_tokens))
+        session = self._session(exchange, call) if self._gateway.follows_sessions else ""
+        return _Question(request, resolved, self._facts(exchange, resolved.name.base, prompt_tokens), session)
+
+    def _session(self, exchange: Exchange, call: Call) -> str:
+        key = "" if exchange.caller is None else exchange.caller.name
+        return session_name(key, exchange.http.headers, call.session, call.request)
 
     def _facts(self, exchange: Exchange, model: str, prompt_tokens: int | None) -> ReplyFacts:
         return ReplyFacts(
@@ -76,7 +82,9 @@ class ChatRoutes:
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
         folder = Folder()
-        async with self._gateway.open(question.request, question.resolved, trace, in_one=True) as batches:
+        async with self._gateway.open(
+            question.request, question.resolved, trace, session=question.session, in_one=True
+        ) as batches:
             async for batch in batches:
                 folder.feed(batch)
         return folder.result()
@@ -154,7 +162,7 @@ class ChatRoutes:
         """
         opening = encoder.start()
         now = self._clock.monotonic
-        async with self._gateway.open(question.request, question.resolved, trace) as batches:
+        async with self._gateway.open(question.request, question.resolved, trace, session=question.session) as batches:
             async for batch in batches:
                 piece = opening + encoder.encode(batch) if opening else encoder.encode(batch)
                 if isinstance(batch[-1], Finish):
@@ -168,6 +176,7 @@ class _Question(Struct, frozen=True):
     request: ChatRequest
     resolved: Resolved
     facts: ReplyFacts
+    session: str
 
 
 def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:

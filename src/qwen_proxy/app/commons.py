@@ -103,6 +103,7 @@ def pool_options(settings: Settings, *, is_simulated: bool = False) -> PoolOptio
     return PoolOptions(
         only_account=DEMO if stands_in else "",
         account_concurrency=settings.account_concurrency,
+        strategy=settings.account_strategy,
         signin_spacing_seconds=settings.signin_spacing_seconds,
         refresh_before_seconds=settings.refresh_before_hours * 3600,
         renews_early=settings.auto_refresh,

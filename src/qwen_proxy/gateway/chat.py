@@ -93,19 +93,25 @@ class ChatGateway:
             return await asyncio.to_thread(count_messages, self._tokens, request.messages)
         return count_messages(self._tokens, request.messages)
 
+    @property
+    def follows_sessions(self) -> bool:
+        """Whether it is of use to name the session of a request."""
+        return self._leasing.follows_sessions
+
     def open(
-        self, request: ChatRequest, resolved: Resolved, trace: Trace, *, in_one: bool = False
+        self, request: ChatRequest, resolved: Resolved, trace: Trace, *, session: str = "", in_one: bool = False
     ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
         """Hand out the reply's batches; the first one that comes out carries content, or is the whole reply.
 
         Until then attempts may be repeated; afterwards a failure is raised where it happened. `in_one` is for who does
         not stream: one batch, so that a try that fails behind its content is repeated too. Every reply has its Usage.
-        Leaving the block closes the upstream's response and returns the lease. Raises ProxyError.
+        `session`: see `gateway.sessions`. Leaving the block closes the upstream's response and returns the lease.
+        Raises ProxyError.
         """
-        return aclosing(self._attempts(request, resolved, trace, in_one))
+        return aclosing(self._attempts(request, resolved, trace, session, in_one))
 
     async def _attempts(
-        self, request: ChatRequest, resolved: Resolved, trace: Trace, in_one: bool
+        self, request: ChatRequest, resolved: Resolved, trace: Trace, session: str, in_one: bool
     ) -> AsyncGenerator[Batch]:
         options = self.options
         deadline = self._clock.monotonic() + options.deadline_seconds
@@ -122,6 +128,7 @@ class ChatGateway:
                     avoid_accounts=plan.avoid_accounts,
                     avoid_exits=plan.avoid_exits,
                     only_account=plan.only_account,
+                    session=session,
                 ) as lease:
                     credential = lease.credential
                     trace.account_id = credential.account_id
