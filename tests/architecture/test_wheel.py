@@ -7,7 +7,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[2]
 METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
-SUFFIXES = {".py", ".json", ".typed"}
+SUFFIXES = {".py", ".json", ".lua", ".typed"}
 
 
 def test_the_wheel_holds_the_package_and_its_metadata_alone(tmp_path: Path) -> None:

@@ -7,11 +7,16 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from msgspec import Struct
+from redis.asyncio import Redis
 
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.state.store import Store
 from qwen_proxy.storage.memory import MemoryStore
+from qwen_proxy.storage.redis import RedisStore
 from qwen_proxy.storage.sqlite import SqliteStore
 from tests.support.clock import FakeClock
+from tests.support.redis_server import shared
 
 
 class Place(Struct, frozen=True):
@@ -46,4 +51,29 @@ async def sqlite() -> AsyncGenerator[Place]:
         )
 
 
-STORES: Final[dict[str, Callable[[], AbstractAsyncContextManager[Place]]]] = {"memory": memory, "sqlite": sqlite}
+@asynccontextmanager
+async def redis() -> AsyncGenerator[Place]:
+    """The server's time stands in a key, in place of its own."""
+    server = shared()
+    prefix = f"test-{SystemIds().token(12)}"
+    clock = FakeClock()
+    async with Redis(unix_socket_path=str(server.socket)) as keys:
+
+        async def pass_time(seconds: float) -> None:
+            await keys.set(f"{prefix}-now", round((clock.now() + seconds) * 1_000_000))
+            await clock.advance(seconds)
+
+        await pass_time(0)
+        time = f"local function now() return tonumber(redis.call('GET', '{prefix}-now')) end\n"
+        yield Place(
+            open=lambda: RedisStore(Secret(server.socket_url), prefix, clock, time=time),
+            now=clock.now,
+            pass_time=pass_time,
+        )
+
+
+STORES: Final[dict[str, Callable[[], AbstractAsyncContextManager[Place]]]] = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "redis": redis,
+}

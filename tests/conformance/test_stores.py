@@ -11,6 +11,7 @@ from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.store import (
     DAY_SECONDS,
     HOUR_SECONDS,
+    TRACE_SECONDS,
     Append,
     Changes,
     Conflict,
@@ -302,6 +303,31 @@ async def test_an_expired_record_is_not_told_as_one_that_is_there(store: Store, 
     assert (await store.changes(start)).records == ()
     await store.sweep()
     assert (await store.changes(start)).records == ()
+
+
+async def test_what_went_long_ago_is_known_no_more_and_that_is_told(store: Store, place: Place) -> None:
+    await store.write([put("a", kind=WATCHED), put("b", kind=WATCHED), put("brief", kind=QUICK, lasts_seconds=MOMENT)])
+    before = await store.generation()
+    deleted = (await store.write([Delete(kind=WATCHED, id="a"), Delete(kind=WATCHED, id="b")])).generation
+    anew = (await store.write([put("b", kind=WATCHED)])).generation
+    await place.pass_time(TRACE_SECONDS / 2)
+    await store.sweep()
+    assert told(await store.changes(before)) == ([("watched", "b", b"v")], [Gone(kind="watched", id="a")], True)
+    await place.pass_time(TRACE_SECONDS)
+    await store.sweep()
+    assert not (await store.changes(before)).is_complete
+    assert told(await store.changes(deleted)) == ([("watched", "b", b"v")], [], True)
+    assert told(await store.changes(anew)) == ([], [], True)
+
+
+async def test_an_expired_record_leaves_no_trace_for_ever(store: Store, place: Place) -> None:
+    start = await store.generation()
+    await store.write([put("a", kind=WATCHED, lasts_seconds=MOMENT)])
+    await place.pass_time(LONGER)
+    await store.sweep()
+    await place.pass_time(TRACE_SECONDS + 1)
+    await store.sweep()
+    assert not (await store.changes(start)).is_complete
 
 
 async def test_a_generation_from_the_future_is_answered_as_too_old(store: Store) -> None:

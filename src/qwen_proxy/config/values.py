@@ -237,9 +237,20 @@ def _file(text: str) -> Path | None:
 
 
 def _redis(text: str) -> Secret | None:
-    if text and url_problem(text, ("redis", "rediss", "unix")):
+    """Of what may stand behind `?` only the number of the database: no option turns the check of certificates off."""
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise WrongValue from error
+    if parts.scheme == "unix":
+        is_wrong = not parts.path.strip("/") or bool(parts.hostname) or not text.isprintable()
+    else:
+        is_wrong = bool(url_problem(text, ("redis", "rediss"))) or not re.fullmatch(r"(/\d*)?", parts.path)
+    if is_wrong or not re.fullmatch(r"(db=\d+)?", parts.query) or "#" in text:
         raise WrongValue
-    return Secret(text) if text else None
+    return Secret(text)
 
 
 def _prefix(text: str) -> str:
@@ -274,6 +285,6 @@ NETWORKS: Final = Parser("addresses or networks such as 172.18.0.0/16 with comma
 FILE: Final = Parser("the path of a file that exists", _file)
 WORD: Final = Parser("any word", str)
 FOLDER: Final = Parser("a path", Path)
-REDIS: Final = Parser("redis://… or rediss://…", _redis)
+REDIS: Final = Parser("redis://user:password@host:6379/0, rediss://… with TLS, or unix:///path?db=0", _redis)
 PREFIX: Final = Parser("up to 64 letters, digits and . _ -", _prefix)
 SECRET: Final = Parser(f"at least {LEAST_SECRET_CHARS} characters, such as `openssl rand -hex 32` gives", _secret)

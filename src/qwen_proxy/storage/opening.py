@@ -17,6 +17,7 @@ from qwen_proxy.state.kinds import VAULT
 from qwen_proxy.state.store import Conflict, Put, Store
 from qwen_proxy.state.vault import Vault, VaultDocument, WrongSecret, new_document, unwrap, wrap
 from qwen_proxy.storage.memory import MemoryStore
+from qwen_proxy.storage.redis import RedisStore
 from qwen_proxy.storage.sqlite import SqliteStore
 
 FILE_NAME: Final = "qwen-proxy.db"
@@ -38,6 +39,7 @@ class RedisPlace(Struct, frozen=True):
 
     url: Secret
     prefix: str
+    ca_file: Path | None = None
 
 
 Place = MemoryPlace | FilePlace | RedisPlace
@@ -53,7 +55,7 @@ def place_of(settings: Settings) -> Place:
         case SaveMode.REDIS:
             if settings.redis_url is None:
                 raise WrongSetting("REDIS_URL", "", "the address of a Redis, since DATA_SAVE_MODE is redis")
-            return RedisPlace(settings.redis_url, settings.redis_prefix)
+            return RedisPlace(settings.redis_url, settings.redis_prefix, settings.ca_file)
 
 
 @asynccontextmanager
@@ -70,8 +72,9 @@ async def open_store(place: Place, clock: Clock) -> AsyncGenerator[Store]:
                     right = f"a folder whose {path.name} can be used ({error.problem})"
                     raise WrongSetting("DATA_DIR", str(path.parent), right) from error
                 yield store
-        case RedisPlace():
-            raise WrongSetting("DATA_SAVE_MODE", "redis", "none or file")
+        case RedisPlace(url, prefix, ca_file):
+            async with RedisStore(url, prefix, clock, ca_file=ca_file) as store:
+                yield store
 
 
 async def load_vault(store: Store, secret: Secret) -> Vault:

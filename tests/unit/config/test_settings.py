@@ -130,6 +130,13 @@ def test_wrong_value_names_variable_value_and_what_would_be_right(name: str, val
         ("ACCOUNTS", "a@x.example;canary"),
         ("ACCOUNTS", "a@x.example:canary|socks4://h:1"),
         ("REDIS_URL", "https://:canary@h"),
+        ("REDIS_URL", "redis://:canary@"),
+        ("REDIS_URL", "redis://:canary@["),
+        ("REDIS_URL", "redis://:canary@h/name"),
+        ("REDIS_URL", "rediss://:canary@h?ssl_cert_reqs=none"),
+        ("REDIS_URL", "redis://:canary@h/#2"),
+        ("REDIS_URL", "unix://:canary@/"),
+        ("REDIS_URL", "unix://:canary@host/path"),
         ("QWEN_EXTRA_HEADERS", '{"cookie": canary}'),
         ("QWEN_EXTRA_HEADERS", '{"co okie": "canary"}'),
         ("PROXY_URL", "socks4://user:canary@h:1"),
@@ -216,6 +223,20 @@ def test_base_url_keeps_its_path_and_loses_its_trailing_slash():
 @pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::", "::1", "proxy.example"])
 def test_listen_addresses(host: str):
     assert given(LISTEN_ADDRESS=host).host == host
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://u:p%40w@h:7000/2",
+        "rediss://:pw@[::1]:7000/",
+        "unix:///run/redis.sock",
+        "unix://u:p@/s?db=3",
+    ],
+)
+def test_addresses_of_redis(url: str):
+    assert given(REDIS_URL=url).redis_url == Secret(url)
 
 
 def test_zero_retries_can_be_said():

@@ -20,8 +20,10 @@ from qwen_proxy.storage.opening import (
     place_of,
     save_vault,
 )
+from qwen_proxy.storage.redis import RedisStore
 from qwen_proxy.storage.sqlite import SqliteStore
 from tests.support.clock import FakeClock
+from tests.support.redis_server import shared
 
 SECRET = Secret("sixteen characters and more")
 
@@ -31,7 +33,7 @@ def test_the_mode_says_where_data_is(tmp_path: Path) -> None:
     settings = load({"DATA_SAVE_MODE": "file", "DATA_DIR": str(tmp_path)}, None)
     assert place_of(settings) == FilePlace(tmp_path / "qwen-proxy.db")
     settings = load({"DATA_SAVE_MODE": "redis", "REDIS_URL": "redis://:pw@h", "REDIS_PREFIX": "two"}, None)
-    assert place_of(settings) == RedisPlace(Secret("redis://:pw@h"), "two")
+    assert place_of(settings) == RedisPlace(Secret("redis://:pw@h"), "two", None)
 
 
 def test_redis_needs_an_address() -> None:
@@ -45,6 +47,10 @@ async def test_each_place_has_its_store(tmp_path: Path) -> None:
     path = tmp_path / "data" / "qwen-proxy.db"
     async with open_store(FilePlace(path), FakeClock()) as store:
         assert isinstance(store, SqliteStore)
+        assert await store.check() is None
+    place = RedisPlace(Secret(shared().socket_url), "test-opening", None)
+    async with open_store(place, FakeClock()) as store:
+        assert isinstance(store, RedisStore)
         assert await store.check() is None
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
