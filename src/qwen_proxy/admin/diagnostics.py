@@ -2,12 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
-from aiohttp import web
 from msgspec import Struct
 
 from qwen_proxy.accounts.report import AccountReport, ExitReport
-from qwen_proxy.serving.endpoint import Exchange
+from qwen_proxy.admin.reading import Nothing
+from qwen_proxy.admin.routing import AdminRoute, Call, route
 
 
 class DriftBody(Struct, frozen=True, kw_only=True):
@@ -50,8 +49,10 @@ class DiagnosticsRoutes:
     def __init__(self, gather: Callable[[], Awaitable[DiagnosticsBody]]) -> None:
         self._gather = gather
 
-    async def show(self, exchange: Exchange) -> web.StreamResponse:
+    def table(self) -> tuple[AdminRoute, ...]:
+        path, summary = "/api/admin/diagnostics", "Accounts, exits, workers, and what upstream does that nobody knows"
+        return (route("GET", path, summary, self.show, tag="diagnostics"),)
+
+    async def show(self, call: Call[Nothing, Nothing]) -> DiagnosticsBody:
         """For the admin key only: account names are whole here, secrets are nowhere."""
-        response = web.Response(body=msgspec.json.encode(await self._gather()), content_type="application/json")
-        response.headers["x-request-id"] = exchange.request_id
-        return response
+        return await self._gather()

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
@@ -10,10 +11,15 @@ from msgspec import Struct
 from qwen_proxy import __version__
 from qwen_proxy.accounts.leasing import Leasing, Overview
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
+from qwen_proxy.admin.documents import DocumentRoutes
+from qwen_proxy.admin.openapi import ClientRoute
+from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.health import HealthRoutes
 from qwen_proxy.api.models import ModelRoutes
 from qwen_proxy.api.unknown import UnknownRoutes
+from qwen_proxy.app.admin import admin_routes, admission
+from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import Door, delete_after_seconds
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.chat.models import Model
@@ -31,7 +37,6 @@ from qwen_proxy.protocols.table import PROTOCOLS
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.logs import set_level
 from qwen_proxy.runtime.tasks import Tasks
-from qwen_proxy.serving.auth import Authenticator
 from qwen_proxy.serving.cors import Cors
 from qwen_proxy.serving.endpoint import Access, Endpoints, expect
 from qwen_proxy.serving.server import HttpServer
@@ -41,6 +46,20 @@ from qwen_proxy.upstreams.qwen_web.client import QwenWeb
 
 DriftSource = Callable[[], Awaitable[Sequence[DriftBody]]]
 WorkersSource = Callable[[], Awaitable[Sequence[WorkerBody]]]
+
+
+CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them against those that are served
+    ClientRoute(
+        method="POST", path="/v1/chat/completions", summary="Chat completions, streamed or whole", access=Access.KEY
+    ),
+    ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
+    ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
+    ClientRoute(method="GET", path="/models", summary="The models; MODELS_OPEN=false closes it", access=Access.OPEN),
+    ClientRoute(method="GET", path="/healthz", summary="The process answers", access=Access.OPEN),
+    ClientRoute(method="GET", path="/readyz", summary="A chat would find an account now", access=Access.OPEN),
+    ClientRoute(method="GET", path="/openapi.json", summary="This document", access=Access.OPEN),
+    ClientRoute(method="GET", path="/docs", summary="This document as a page", access=Access.OPEN),
+)
 
 
 class Service(Struct, frozen=True):
@@ -114,8 +133,9 @@ def parse_options(settings: Settings) -> ParseOptions:
 
 @asynccontextmanager
 async def open_service(
-    live: LiveSettings | Settings,
+    live: LiveSettings,
     keys: Keys,
+    commons: Commons,
     door: Door,
     leasing: Leasing,
     overview: Overview,
@@ -125,13 +145,12 @@ async def open_service(
     drift: DriftSource | None = None,
     workers: WorkersSource | None = None,
 ) -> AsyncGenerator[HttpServer]:
-    """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several.
-
-    Live settings are followed; plain ones stay as they are.
-    """
-    clock = machine.clock
-    settings = live.current if isinstance(live, LiveSettings) else live
-    endpoints = Endpoints(Authenticator(keys), clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds)
+    """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several."""
+    clock, settings = machine.clock, live.current
+    admitted = admission(settings, keys, commons, machine)
+    endpoints = Endpoints(
+        admitted.authenticator, clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds
+    )
     gateway, catalogue = open_gateway(settings, door, leasing, machine)
     models = ModelRoutes(
         catalogue,
@@ -145,9 +164,9 @@ async def open_service(
     )
     diagnostics = _diagnostics(door, overview, settings, clock, drift, workers)
     chat = ChatRoutes(gateway, heartbeats, parse_options(settings), clock=clock, ids=machine.ids)
-    app = _routes(live, endpoints, chat, models, overview, diagnostics)
-    if isinstance(live, LiveSettings):
-        live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models).apply)
+    admin = admin_routes(live, commons, admitted, diagnostics)
+    app = _routes(live, endpoints, chat, models, overview, admin)
+    live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models).apply)
     async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
@@ -162,34 +181,37 @@ async def _warm_up(catalogue: CatalogueSource) -> None:
 
 
 def _routes(
-    live: LiveSettings | Settings,
+    live: LiveSettings,
     endpoints: Endpoints,
     chat: ChatRoutes,
     models: ModelRoutes,
     overview: Overview,
-    diagnostics: DiagnosticsRoutes,
+    admin: Sequence[AdminRoute],
 ) -> web.Application:
-    settings = live.current if isinstance(live, LiveSettings) else live
-
     def models_access() -> Access:
-        current = live.current if isinstance(live, LiveSettings) else live
-        return Access.OPEN if current.models_open else Access.KEY
+        return Access.OPEN if live.current.models_open else Access.KEY
 
+    settings = live.current
     health = HealthRoutes(endpoints, overview.why_not_ready)
     general = OpenAIChat()  # errors of routes that belong to no protocol have OpenAI's shape
     app = web.Application(client_max_size=settings.max_body_bytes)
     for route in PROTOCOLS:
         handler = endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY)
         app.router.add_post(route.path, handler, expect_handler=expect)
+    documents = DocumentRoutes(admin, CLIENT_ROUTES, __version__)
     for path, handler, access in (
         ("/v1/models", models.list, Access.KEY),
         ("/v1/models/{id}", models.one, Access.KEY),
         ("/models", models.list, models_access),
         ("/healthz", health.live, Access.OPEN),
         ("/readyz", health.ready, Access.OPEN),
-        ("/api/admin/diagnostics", diagnostics.show, Access.ADMIN),
+        ("/openapi.json", documents.openapi, Access.OPEN),
+        ("/docs", documents.docs, Access.OPEN),
     ):
         app.router.add_get(path, endpoints.endpoint(handler, general, access))
+    for route in admin:
+        serve = endpoints.endpoint(route.serve, general, route.access)
+        app.router.add_route(route.method, route.path, serve, expect_handler=expect)
     unknown = UnknownRoutes(app)
     if settings.cors_origins:
         cors = Cors(settings.cors_origins)

@@ -63,6 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...]
     admin_hosts: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
+    wrong_keys_per_address: int
     models_open: bool
     max_body_bytes: int
     request_read_seconds: float

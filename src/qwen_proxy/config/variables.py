@@ -86,6 +86,13 @@ _SERVICE: Final = Group(
             "Reverse proxies before this server whose X-Forwarded-For is believed; unset: none",
         ),
         Variable(
+            "WRONG_KEYS_PER_ADDRESS",
+            "wrong_keys_per_address",
+            whole(0, 100000),
+            "10",
+            "Wrong keys from one client address to sign-ins and admin routes in ten minutes, then 429; 0 for no limit",
+        ),
+        Variable(
             "MODELS_OPEN", "models_open", BOOLEAN, "true", "Whether GET /models answers without a key", is_live=True
         ),
         Variable("MAX_BODY_BYTES", "max_body_bytes", SIZE, "8M", "Largest request body that is read"),

@@ -208,13 +208,19 @@ async def _work(settings: Settings, keys: Keys, handed: Handed) -> None:
             live = live_settings(settings, commons)
             async with open_pool(live, door, machine, commons) as pool, Tasks() as tasks:
                 tasks.spawn(_tell_drift(host, door, machine.clock), name="drift")
-                await _serve(live, keys, door, pool, host, machine)
+                await _serve(live, keys, commons, door, pool, host, machine)
 
     await run_worker(handed.slot, handed.channel, handed.listener, serve, drain_seconds=settings.drain_seconds)
 
 
 async def _serve(
-    live: LiveSettings, keys: Keys, door: Door, pool: AccountPool, host: WorkerHost, machine: Machine
+    live: LiveSettings,
+    keys: Keys,
+    commons: Commons,
+    door: Door,
+    pool: AccountPool,
+    host: WorkerHost,
+    machine: Machine,
 ) -> None:
     async def drift() -> Sequence[DriftBody]:
         _report_drift(host, door)  # our own latest; the channel keeps the order
@@ -235,7 +241,7 @@ async def _serve(
         ]
 
     async with open_service(
-        live, keys, door, pool, pool, host.listener, machine, drift=drift, workers=workers
+        live, keys, commons, door, pool, pool, host.listener, machine, drift=drift, workers=workers
     ) as server:
         # What has been made by now stays: it need not be looked through for garbage again and again. And a request
         # makes about two hundred objects that live as long as it does: the usual thresholds find them all alive.

@@ -146,6 +146,13 @@ class Authenticator:
         if not is_known_host(visit.host, self._doors.hosts):
             raise OriginRefused("browsers may not sign in under this host name; the operator can add it to ADMIN_HOSTS")
 
+    def check_page(self, visit: Visit) -> None:
+        """As `check_host`, and that no browser says that a foreign page has sent this. Raises OriginRefused."""
+        self.check_host(visit)
+        tells = "Sec-Fetch-Site" in visit.headers or "Origin" in visit.headers
+        if tells and not is_same_origin(visit.headers, visit.host):
+            raise OriginRefused("pages of other servers may not sign in here")
+
     async def _by_key(self, presented: Collection[str], visit: Visit, access: Access) -> Caller:
         for key in presented:
             if (caller := self._keys.find(key)) is not None:

@@ -4,6 +4,7 @@ Only guesses are limited. A right key in a header is never refused for what othe
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -13,23 +14,26 @@ from qwen_proxy.serving.origins import block_of
 from qwen_proxy.state.store import Charge, Draw, Store
 from qwen_proxy.state.vault import Vault
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 WINDOW_SECONDS: Final = 600
-PER_ADDRESS: Final = 10
-ALTOGETHER: Final = 200
+ADDRESSES: Final = 20  # that may all try as often as they can, before all together are refused
 REFUSING_SECONDS: Final = 5.0  # for so long who was refused is refused again without a question to the store
 MOST_REFUSED: Final = 10_000
 
 
 class Throttle:
+    """per_address: wrong keys a window. altogether: from all addresses; None for ADDRESSES times as many."""
+
     def __init__(
-        self, store: Store, vault: Vault, clock: Clock, *, per_address: int = PER_ADDRESS, altogether: int = ALTOGETHER
+        self, store: Store, vault: Vault, clock: Clock, *, per_address: int, altogether: int | None = None
     ) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock
-        self._limits = (per_address, altogether)
+        self._limits = (per_address, ADDRESSES * per_address if altogether is None else altogether)
         self._guessing = asyncio.Lock()
         self._refused_until: dict[str, float] = {}
 
@@ -62,6 +66,7 @@ class Throttle:
             if len(self._refused_until) >= MOST_REFUSED:
                 self._refused_until.clear()
             self._refused_until[block_of(address)] = self._clock.monotonic() + REFUSING_SECONDS
+            log.warning("too many wrong API keys", extra={"address": address})
             raise TooManyAttempts(ends_at - self._clock.now())
 
     def _refuse_again(self, address: str) -> None:

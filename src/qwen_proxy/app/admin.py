@@ -1,0 +1,50 @@
+"""The admin API, put together."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from qwen_proxy.admin.diagnostics import DiagnosticsRoutes
+from qwen_proxy.admin.records import RecordRoutes
+from qwen_proxy.admin.routing import AdminRoute
+from qwen_proxy.admin.sessions import SessionRoutes
+from qwen_proxy.admin.settings import SettingsRoutes
+from qwen_proxy.app.commons import Commons
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.runtime import LiveSettings
+from qwen_proxy.config.settings import Settings
+from qwen_proxy.serving.auth import Authenticator, Doors, KeyRing
+from qwen_proxy.serving.sessions import Sessions
+from qwen_proxy.serving.throttle import Throttle
+
+
+class Admission(Struct, frozen=True):
+    """Who is let in, and the sessions of those who have signed in."""
+
+    authenticator: Authenticator
+    sessions: Sessions
+
+
+def admission(settings: Settings, keys: KeyRing, commons: Commons, machine: Machine) -> Admission:
+    sessions = Sessions(commons.store, commons.vault, machine.clock, machine.ids)
+    wrong_keys = settings.wrong_keys_per_address
+    throttle = Throttle(commons.store, commons.vault, machine.clock, per_address=wrong_keys) if wrong_keys else None
+    doors = Doors(
+        sessions=sessions,
+        throttle=throttle,
+        hosts=frozenset((*settings.admin_hosts, settings.host.casefold())),
+        trusted_proxies=settings.trusted_proxies,
+    )
+    return Admission(Authenticator(keys, doors), sessions)
+
+
+def admin_routes(
+    live: LiveSettings, commons: Commons, admitted: Admission, diagnostics: DiagnosticsRoutes
+) -> Sequence[AdminRoute]:
+    """In the order in which the document has them."""
+    return (
+        *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
+        *SettingsRoutes(live).table(),
+        *RecordRoutes(commons.store).table(),
+        *diagnostics.table(),
+    )

@@ -1,0 +1,223 @@
+"""The admin API over the real server: its document, every route's declared shape, and who may call it."""
+
+import msgspec
+import pytest
+from aiohttp import ClientSession
+from msgspec import Struct
+
+from qwen_proxy.admin.diagnostics import DiagnosticsBody
+from qwen_proxy.admin.records import AuditBody, ProcessesBody
+from qwen_proxy.admin.routing import AdminRoute
+from qwen_proxy.admin.settings import SettingsBody, SettingsChangedBody, SettingsHistoryBody
+from qwen_proxy.serving.auth import Access
+from tests.support.admin import Json, answer, as_admin, table
+from tests.support.http import ADMIN_KEY, USER_KEY
+from tests.support.replies import refusal
+from tests.support.running import Running, running
+
+
+class Example(Struct):
+    """A call that goes well."""
+
+    path: str
+    body: Json | None = None
+
+
+EXAMPLES: dict[tuple[str, str], Example] = {
+    ("POST", "/api/admin/session"): Example("/api/admin/session", {"api_key": ADMIN_KEY}),
+    ("GET", "/api/admin/session"): Example("/api/admin/session"),
+    ("DELETE", "/api/admin/session"): Example("/api/admin/session"),
+    ("GET", "/api/admin/settings"): Example("/api/admin/settings"),
+    ("PATCH", "/api/admin/settings"): Example("/api/admin/settings", {"values": {"MAX_CHOICES": 5}}),
+    ("GET", "/api/admin/settings/history"): Example("/api/admin/settings/history?limit=10"),
+    ("POST", "/api/admin/settings/undo"): Example("/api/admin/settings/undo"),
+    ("GET", "/api/admin/audit"): Example("/api/admin/audit?limit=5"),
+    ("GET", "/api/admin/processes"): Example("/api/admin/processes"),
+    ("GET", "/api/admin/diagnostics"): Example("/api/admin/diagnostics"),
+}
+
+
+def example(route: AdminRoute) -> Example:
+    return EXAMPLES[route.method, route.path]
+
+
+async def test_every_route_is_in_the_document_and_answers_in_its_declared_shape() -> None:
+    async with running() as gateway, as_admin(gateway) as client:
+        routes = table(gateway)
+        assert {(route.method, route.path) for route in routes} == set(EXAMPLES)
+        async with client.get("/openapi.json") as response:
+            document = await response.json()
+        for route in routes:
+            assert route.method.lower() in document["paths"][route.path]
+            async with client.request(route.method, example(route).path, json=example(route).body) as response:
+                body = await response.read()
+                assert response.status == route.status, (route.path, body)
+                assert response.headers["Cache-Control"] == "no-store"
+                assert response.headers["x-request-id"].startswith("req_")
+                if route.answer is not None:
+                    assert response.content_type == "application/json"
+                    decoded = msgspec.json.decode(body, type=route.answer)
+                    assert msgspec.json.decode(msgspec.json.encode(decoded)) == msgspec.json.decode(body)
+
+
+async def test_the_document_has_every_route_that_is_served() -> None:
+    async with running() as gateway, ClientSession(gateway.url) as stranger:
+        async with stranger.get("/openapi.json") as response:
+            assert (response.status, response.content_type) == (200, "application/json")
+            paths = (await response.json())["paths"]
+        for path, operations in paths.items():
+            # What is there says which methods it takes; what is not, is a 404.
+            async with stranger.request("TRACE", path.replace("{id}", "x")) as response:
+                assert response.status == 405, path
+                allowed = {method.strip().lower() for method in response.headers["Allow"].split(",")}
+                assert allowed == set(operations), path
+
+
+async def test_the_page_of_the_document_runs_nothing() -> None:
+    async with running() as gateway, ClientSession(gateway.url) as stranger, stranger.get("/docs") as response:
+        assert (response.status, response.content_type) == (200, "text/html")
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "/api/admin/settings" in await response.text()
+
+
+CARRIERS: list[dict[str, str]] = [
+    {"Authorization": "Bearer KEY"},
+    {"Authorization": "KEY"},
+    {"x-api-key": "KEY"},
+    {"Authorization": "Bearer dummy", "x-api-key": "KEY"},
+]
+
+
+async def test_every_route_gives_one_decision_for_every_carrier_and_role() -> None:
+    async with running(WRONG_KEYS_PER_ADDRESS="0") as gateway, ClientSession(gateway.url) as session:
+        for route in table(gateway):
+            for key, refused in ((USER_KEY, 403), ("sk-nobody-has-this", 401), ("", 401), (ADMIN_KEY, None)):
+                for carrier in CARRIERS:
+                    headers = {name: value.replace("KEY", key) for name, value in carrier.items()}
+                    given = example(route)
+                    async with session.request(route.method, given.path, json=given.body, headers=headers) as response:
+                        status = route.status if refused is None or route.access is Access.OPEN else refused
+                        assert response.status == status, (route.method, route.path, carrier, key)
+                        if status in (401, 403):
+                            code = "invalid_api_key" if status == 401 else "permission_denied"
+                            assert await refusal(response) == (status, code, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "param", "says"),
+    [
+        ("PATCH", "/api/admin/settings", b"{", None, "no valid JSON"),
+        ("PATCH", "/api/admin/settings", b"{}", "values", "`values` is missing"),
+        ("PATCH", "/api/admin/settings", b'{"values": {}, "vlaues": {}}', "vlaues", "there is no `vlaues` here"),
+        ("PATCH", "/api/admin/settings", b'{"values": {"MAX_CHOICES": "x"}}', "MAX_CHOICES", "from 1 to 128"),
+        ("PATCH", "/api/admin/settings", b'{"values": {"SERVICE_PORT": 1}}', "SERVICE_PORT", "start again"),
+        ("PATCH", "/api/admin/settings", b'{"values": {"by": 1, "target": 2}}', "by", "there is no setting"),
+        ("GET", "/api/admin/settings/history?limit=0", b"", "limit", ">= 1"),
+        ("GET", "/api/admin/audit?page=2", b"", "page", "there is no `page` here"),
+        ("POST", "/api/admin/settings/undo", b'{"number": 99}', "number", "no such entry"),
+    ],
+)
+async def test_what_is_wrong_is_named(method: str, path: str, body: bytes, param: str | None, says: str) -> None:
+    async with running() as gateway, as_admin(gateway) as client:
+        async with client.request(method, path, data=body) as response:
+            assert await refusal(response) == (400, None, param)
+            assert says in (await response.json())["error"]["message"]
+
+
+# --- settings, the audit log, processes ----------------------------------------------------------------------
+
+
+async def setting(client: ClientSession, name: str) -> tuple[str, str]:
+    body = await answer(client, "GET", "/api/admin/settings", SettingsBody)
+    return next((each.value, each.source) for each in body.settings if each.name == name)
+
+
+async def change(client: ClientSession, **values: object) -> list[tuple[str, str | None, str | None]]:
+    body = await answer(client, "PATCH", "/api/admin/settings", SettingsChangedBody, json={"values": values})
+    return [(each.name, each.before, each.after) for each in body.changes]
+
+
+async def undo(client: ClientSession, number: int | None = None) -> list[tuple[str, str | None, str | None]]:
+    body = await answer(client, "POST", "/api/admin/settings/undo", SettingsChangedBody, json={"number": number})
+    return [(each.name, each.before, each.after) for each in body.changes]
+
+
+async def test_settings_are_changed_looked_back_at_and_undone() -> None:
+    async with running(MAX_CHOICES="4") as gateway, as_admin(gateway) as client:
+        assert await setting(client, "MAX_CHOICES") == ("4", "environment")
+        assert await change(client, MAX_CHOICES=5, MODEL_MAP={"gpt-*": "qwen3.8-max"}) == [
+            ("MAX_CHOICES", None, "5"),
+            ("MODEL_MAP", None, '{"gpt-*":"qwen3.8-max"}'),
+        ]
+        assert await setting(client, "MAX_CHOICES") == ("5", "runtime")
+        assert await change(client, MAX_CHOICES=6) == [("MAX_CHOICES", "5", "6")]
+        body = await answer(client, "GET", "/api/admin/settings/history?limit=1", SettingsHistoryBody)
+        (newest,) = body.entries
+        assert newest.by == "key-1" and newest.request_id.startswith("req_")
+        body = await answer(
+            client, "GET", f"/api/admin/settings/history?before={body.next_before}", SettingsHistoryBody
+        )
+        (oldest,) = body.entries
+        assert body.next_before is None
+        assert await undo(client) == [("MAX_CHOICES", "6", "5")]
+        await change(client, MAX_CHOICES=None, MODEL_MAP=None)
+        assert await setting(client, "MAX_CHOICES") == ("4", "environment")
+        assert len(await undo(client, oldest.number)) == 2
+        assert await setting(client, "MAX_CHOICES") == ("5", "runtime")
+
+
+async def test_no_secret_is_among_the_settings() -> None:
+    secrets = {"QWEN_EXTRA_HEADERS": '{"cookie": "canary"}', "PROXY_URL": "http://u:canary@127.0.0.1:9"}
+    async with running(accounts=("a@example.com:canary",), **secrets) as gateway, as_admin(gateway) as client:
+        async with client.get("/api/admin/settings") as response:
+            assert "canary" not in await response.text()
+        assert await setting(client, "ACCOUNTS") == ("***", "environment")
+
+
+async def test_every_change_is_in_the_audit_log_and_what_changes_nothing_is_not() -> None:
+    async with running() as gateway, as_admin(gateway) as client:
+        await change(client, MAX_CHOICES=5)
+        await change(client, MAX_CHOICES=5)
+        await undo(client)
+        body = await answer(client, "GET", "/api/admin/audit", AuditBody)
+        assert [(each.action, each.details) for each in body.entries] == [
+            ("settings.undo", {}),
+            ("settings.change", {"MAX_CHOICES": "5"}),
+        ]
+        entry = body.entries[0]
+        assert (entry.key_name, entry.address) == ("key-1", "127.0.0.1") and entry.request_id.startswith("req_")
+        first = await answer(client, "GET", "/api/admin/audit?limit=1", AuditBody)
+        rest = await answer(client, "GET", f"/api/admin/audit?before={first.next_before}", AuditBody)
+        assert (*first.entries, *rest.entries) == body.entries and rest.next_before is None
+
+
+async def test_processes_and_diagnostics_tell_of_the_running_server() -> None:
+    async with running() as gateway, as_admin(gateway) as client:
+        (process,) = (await answer(client, "GET", "/api/admin/processes", ProcessesBody)).processes
+        assert (process.id, process.in_use, process.waiting) == (gateway.commons.membership.id, {}, 0)
+        body = await answer(client, "GET", "/api/admin/diagnostics", DiagnosticsBody)
+        assert [each.account for each in body.accounts] == ["a@example.com"]
+
+
+# --- throttling ----------------------------------------------------------------------------------------------
+
+
+async def wrong(gateway: Running, key: str = "sk-nobody-has-this") -> int:
+    async with ClientSession(gateway.url, headers={"x-api-key": key}) as client:
+        async with client.get("/api/admin/settings") as response:
+            if response.status == 429:
+                assert await refusal(response) == (429, "too_many_attempts", None)
+                assert 1 <= int(response.headers["Retry-After"]) <= 600
+            return response.status
+
+
+async def test_wrong_keys_are_throttled_and_the_right_one_is_not() -> None:
+    async with running(WRONG_KEYS_PER_ADDRESS="3") as gateway, as_admin(gateway) as client:
+        assert [await wrong(gateway) for _ in range(5)] == [401, 401, 401, 429, 429]
+        await change(client, MAX_CHOICES=5)
+        assert await wrong(gateway, USER_KEY) == 403
+        async with ClientSession(gateway.url) as stranger:
+            async with stranger.post("/api/admin/session", json={"api_key": ADMIN_KEY}) as response:
+                assert (await refusal(response))[0] == 429
+            async with stranger.get("/api/admin/settings") as response:
+                assert response.status == 401  # no key is no guess

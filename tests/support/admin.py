@@ -1,0 +1,46 @@
+"""The admin API of a running gateway: clients with each key, and the table of its routes."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes
+from qwen_proxy.admin.routing import AdminRoute
+from qwen_proxy.app.admin import admin_routes, admission
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.credentials import Keys
+from qwen_proxy.ground.secret import Secret
+from tests.support.http import ADMIN_KEY, USER_KEY
+from tests.support.running import Running
+
+T = TypeVar("T")
+Json = dict[str, Any]  # JSON enters here
+
+
+@asynccontextmanager
+async def as_admin(gateway: Running) -> AsyncGenerator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(gateway.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as client:
+        yield client
+
+
+def table(gateway: Running) -> Sequence[AdminRoute]:
+    """Every route, for its declared types."""
+
+    async def gather() -> DiagnosticsBody:
+        raise AssertionError
+
+    keys = Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])
+    admitted = admission(gateway.settings, keys, gateway.commons, Machine())
+    return admin_routes(gateway.live, gateway.commons, admitted, DiagnosticsRoutes(gather))
+
+
+async def answer(client: aiohttp.ClientSession, method: str, path: str, kind: type[T], **options: Any) -> T:
+    """The answer of a call that goes well."""
+    async with client.request(method, path, **options) as response:
+        body = await response.read()
+        assert response.status < 300, body
+        assert response.headers["Cache-Control"] == "no-store"
+        return msgspec.json.decode(body, type=kind)
