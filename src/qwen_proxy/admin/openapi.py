@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of every route: the admin API's from its types, the clients' by path, summary and key. Pure.
+"""The OpenAPI 3.1 document of every route: the admin API's from its types, the clients' by path, summary and key.
 
 Source: the OpenAPI specification 3.1.0; schemas are JSON Schema 2020-12, as msgspec writes them.
 """

@@ -1,6 +1,7 @@
 """The document of routes made up for the purpose, and its page."""
 
 import re
+from enum import StrEnum
 from html.parser import HTMLParser
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,10 @@ class FruitQuery(Struct):
     kind: Literal["sweet", "sour"] = "sweet"
 
 
+class Colour(StrEnum):
+    RED = "red"
+
+
 class FruitBody(Struct, forbid_unknown_fields=True):
     """A <b>fruit</b> & its price."""
 
@@ -32,6 +37,7 @@ class FruitBody(Struct, forbid_unknown_fields=True):
 
 class FruitsBody(Struct):
     fruits: tuple[FruitBody, ...]
+    colour: Colour
     anything: msgspec.Raw
     other: dict[str, str | int] = {}
 
@@ -150,5 +156,7 @@ def test_the_page_tells_shapes_in_words() -> None:
         "number or null",
         "price (optional)",
         "anything",
+        '<a href="#Colour">Colour</a>',
+        "<code>red</code>",
     ):
         assert words in html, words
