@@ -100,7 +100,7 @@ class Collection(Generic[T]):
             packed = self._vault.open(packed, self.kind.name, record.id)
         try:
             return Entry(record.id, record.version, self._decoder.decode(packed))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unreadable(f"{self.kind.name} {record.id} has a form unknown to this version ({error})") from error
 
     def _reveal(self, value: object) -> str:
@@ -112,6 +112,8 @@ class Collection(Generic[T]):
 
 
 def _hide(kind: type, value: object) -> object:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise NotImplementedError(kind)
+    if kind is not Secret:
+        raise NotImplementedError(kind)
+    if not isinstance(value, str):
+        raise TypeError("a secret has to be text")  # msgspec makes a DecodeError of it
+    return Secret(value)

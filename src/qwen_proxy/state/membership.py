@@ -126,6 +126,7 @@ class Membership:
         await self._join()
         await self._take_roles()
         self._tasks.spawn(self._run(), name="heartbeat")
+        self._tasks.spawn(self._give_up_roles_in_time(), name="roles in a lapse")
         return self
 
     async def stop(self) -> None:
@@ -171,7 +172,7 @@ class Membership:
             self.require()
             try:
                 return await self._store.take(self.id, wanted)
-            except StoreUnavailable:
+            except (StoreUnavailable, asyncio.CancelledError):
                 self._is_in_doubt = True
                 raise
 
@@ -180,8 +181,10 @@ class Membership:
         async with self._trading:
             try:
                 await self._store.give(self.id, holds)
-            except StoreUnavailable:
+            except (StoreUnavailable, asyncio.CancelledError) as error:
                 self._is_in_doubt = True
+                if not isinstance(error, StoreUnavailable):
+                    raise
 
     async def _join(self) -> None:
         async with self._trading:
@@ -197,16 +200,19 @@ class Membership:
                 is_hungry=False,
                 status=self._packed_status(),
             )
-            await self._store.join(row, holds)
-            self._is_in_doubt = False
+            self._is_in_doubt = False  # unless something is given up while the store is being told
+            try:
+                await self._store.join(row, holds)
+            except BaseException:
+                self._is_in_doubt = True
+                raise
             self._live_from(asked_at)
 
     def _live_from(self, asked_at: float) -> None:
         self._valid_until = asked_at + PROCESS_SECONDS - MARGIN_SECONDS
 
     def _lapse(self) -> None:
-        for role in self._roles:
-            role.hold(False)
+        self._give_up_roles()
         for holder in self._holders:
             holder.forget_idle()
 
@@ -216,6 +222,8 @@ class Membership:
                 taken = await self.take(SlotsWanted(names=(_slot(role),), capacity=1, need=1))
                 if taken.holds and self.is_valid:
                     role.hold(True)
+                elif taken.holds:
+                    self._is_in_doubt = True  # too late to be sure of it
 
     async def _run(self) -> None:
         while True:
@@ -224,11 +232,20 @@ class Membership:
                 await self.beat()
             except StoreUnavailable as error:
                 log.warning("no heartbeat", extra={"reason": str(error)})
-                if not self.is_valid:
-                    self._is_in_doubt = True  # a role given up here may still be ours there
-                    for role in self._roles:
-                        role.hold(False)
                 await self._clock.sleep(RETRY_SECONDS)
+
+    async def _give_up_roles_in_time(self) -> None:
+        """A store that hangs must not leave a role with two: another process takes it once we count as gone."""
+        while True:
+            await self._clock.sleep(max(MARGIN_SECONDS / 2, self._valid_until - self._clock.monotonic()))
+            if not self.is_valid:
+                self._give_up_roles()
+
+    def _give_up_roles(self) -> None:
+        for role in self._roles:
+            if role.is_held:
+                self._is_in_doubt = True  # there it may still be ours
+                role.hold(False)
 
     def _packed_status(self) -> bytes:
         held = tuple(role.name for role in self._roles if role.is_held)
@@ -245,6 +262,6 @@ def statuses(rows: Sequence[ProcessRow]) -> list[tuple[ProcessRow, ProcessStatus
     for row in rows:
         try:
             found.append((row, msgspec.msgpack.decode(row.status, type=ProcessStatus)))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             found.append((row, ProcessStatus()))
     return found

@@ -106,6 +106,7 @@ class Gone(Struct, frozen=True, kw_only=True):
 class Changes(Struct, frozen=True, kw_only=True):
     """What became of watched records behind a generation, the newest state only, in no order.
 
+    The end of a record's time is no change that is told: who keeps a copy looks at `expires_at`.
     is_complete False: it is too long ago to tell what is gone; all watched records have to be read anew.
     """
 

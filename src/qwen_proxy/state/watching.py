@@ -33,7 +33,8 @@ class Watch:
         self._known: dict[str, set[str]] = {}
         self._generation = 0
         self._reading = asyncio.Lock()
-        self._reads = 0
+        self._begun = 0  # readings, counted
+        self._ended = 0  # the number of the last that came to a good end
 
     def subscribe(self, kind: Kind, take: Take) -> None:
         assert kind.is_watched
@@ -42,8 +43,8 @@ class Watch:
         self._known.setdefault(kind.name, set())
 
     async def load(self) -> None:
-        """Everything of the subscribed kinds. Raises StoreUnavailable."""
-        self._generation = await self._store.generation()
+        """Everything of the subscribed kinds. Raises StoreUnavailable, and then has to be done again."""
+        generation = await self._store.generation()  # before what is read: what comes meanwhile is told once more
         for kind in self._kinds.values():
             records: list[Record] = []
             while True:
@@ -53,6 +54,7 @@ class Watch:
                     break
             gone = self._known[kind.name] - {record.id for record in records}
             self._tell(kind.name, records, sorted(gone))
+        self._generation = generation
 
     async def run(self) -> None:
         while True:
@@ -67,17 +69,18 @@ class Watch:
 
         Raises StoreUnavailable.
         """
-        reads = self._reads
+        begun = self._begun
         async with self._reading:
-            if self._reads > reads + 1:  # one that began behind our call has ended
-                return
-            changes = await self._store.changes(self._generation)
-            self._reads += 1
-            if changes.generation == self._generation:
-                return
-            if not changes.is_complete:
-                await self.load()
-                return
+            if self._ended <= begun:  # else one that began behind our call has come to its end
+                self._begun = number = self._begun + 1
+                await self._read()
+                self._ended = number
+
+    async def _read(self) -> None:
+        changes = await self._store.changes(self._generation)
+        if not changes.is_complete:
+            await self.load()
+        elif changes.generation != self._generation:
             self._generation = changes.generation
             for name in self._kinds:
                 records = [record for record in changes.records if record.kind == name]
