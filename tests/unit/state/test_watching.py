@@ -10,6 +10,7 @@ from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.store import TRACE_SECONDS, Delete, Kind, Put, Record
 from qwen_proxy.state.watching import Watch
+from qwen_proxy.storage.memory import MemoryStore
 from tests.support.clock import FakeClock
 from tests.support.stores import ShakyStore
 
@@ -36,17 +37,18 @@ class Watched:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.store = ShakyStore(self.clock)
+        self.others = MemoryStore(self.clock)  # as another process has it
+        self.store = ShakyStore(self.others)
         self.watch = Watch(self.store, self.clock)
         self.one, self.two = Copy(), Copy()
         self.watch.subscribe(ONE, self.one.take)
         self.watch.subscribe(TWO, self.two.take)
 
     async def put(self, id: str, value: bytes = b"v", kind: Kind = ONE) -> None:
-        await self.store.write([Put(kind=kind, id=id, value=value)])
+        await self.others.write([Put(kind=kind, id=id, value=value)])
 
     async def delete(self, id: str, kind: Kind = ONE) -> None:
-        await self.store.write([Delete(kind=kind, id=id)])
+        await self.others.write([Delete(kind=kind, id=id)])
 
 
 async def test_loading_tells_everything_there_is() -> None:
