@@ -5,8 +5,8 @@ import asyncio
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from qwen_proxy.app.machine import Machine
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.state.store import PROCESS_SECONDS
+from tests.support.redis_server import RedisServer
 from tests.support.tenant import NOTE, SECRET, TOPIC, place_at
 
 CLOCK = SystemClock()
@@ -155,9 +156,25 @@ async def check(made: Street, survivors: Sequence[Tenant]) -> None:
     assert await holds_after_all_are_gone(made.store) == {}
 
 
+@contextmanager
+def data(kind: str, folder: Path) -> Generator[tuple[str, RedisServer | None]]:
+    """Where a store is, and the server behind it."""
+    if kind == "sqlite":
+        yield str(folder / "data.db"), None
+        return
+    with RedisServer() as server:
+        yield server.url, server
+
+
 @pytest.mark.timeout(120)
-async def test_processes_killed_one_after_the_other(tmp_path: Path) -> None:
-    async with street(str(tmp_path / "data.db"), tmp_path) as made:
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_processes_killed_one_after_the_other(kind: str, tmp_path: Path) -> None:
+    with data(kind, tmp_path) as (store, _):
+        await kill_one_after_the_other(store, tmp_path)
+
+
+async def kill_one_after_the_other(store: str, folder: Path) -> None:
+    async with street(store, folder) as made:
         living = list(made.tenants)
         for _ in range(6):
             await asyncio.sleep(0.7)
@@ -167,3 +184,21 @@ async def test_processes_killed_one_after_the_other(tmp_path: Path) -> None:
         for tenant in living:
             await made.until(tenant, "ends", CLOCK.monotonic(), 3 * PROCESS_SECONDS)
         await check(made, living)
+
+
+@pytest.mark.timeout(120)
+async def test_redis_killed_and_started_again_under_load(tmp_path: Path) -> None:
+    """Nothing new is granted that could not be counted, what runs goes on, and all go on when it is back."""
+    with data("redis", tmp_path) as (store, server):
+        assert server is not None
+        async with street(store, tmp_path) as made:
+            for pause_seconds in (0.3, PROCESS_SECONDS + 2):
+                await asyncio.to_thread(server.kill)
+                await asyncio.sleep(pause_seconds)
+                lapsed_at = CLOCK.monotonic()
+                await asyncio.to_thread(server.start)
+                for tenant in made.tenants:
+                    await made.until(tenant, "wrote", lapsed_at, 20)
+                    await made.until(tenant, "ends", lapsed_at, 20)
+            assert made.count("lost") > 0
+            await check(made, made.tenants)
