@@ -32,6 +32,7 @@ WHOLE: Final = (
     "admin/reading.py",
     "gateway/*.py",
     "serving/origins.py",
+    "state/windows.py",
     "upstreams/qwen_web/asking.py",
     "upstreams/qwen_web/candidates.py",
     "upstreams/qwen_web/codec.py",
