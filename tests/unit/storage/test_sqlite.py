@@ -170,6 +170,23 @@ async def test_a_lock_that_is_kept_for_a_moment_is_waited_for(path: Path) -> Non
         assert await store.get(PLAIN, "a") is not None
 
 
+async def test_a_file_that_another_keeps_locked_while_it_is_made_is_waited_for(path: Path) -> None:
+    os.mkdir(path.parent)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert "locked" in await fails_to_open(path)
+        async with Tasks() as tasks:
+
+            async def opened() -> None:
+                async with SqliteStore(path, FakeClock()) as store:
+                    await store.write([put("a")])
+
+            task = tasks.spawn(opened(), name="opening")
+            await asyncio.sleep(0.02)
+            other.execute("ROLLBACK")
+            await task
+
+
 # --- groups ------------------------------------------------------------------------------------------------
 
 
@@ -248,22 +265,35 @@ async def test_traces_of_deleted_records_are_swept_after_their_time(path: Path) 
         assert (await store.changes(later)).is_complete
 
 
-def damage(path: Path) -> None:
+def damage(path: Path, *, at: int, size_bytes: int) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 20_000] = b"\xff" * 20_000
+    content[at : at + size_bytes] = b"\xff" * size_bytes
     path.write_bytes(content)
 
 
 async def test_a_damaged_file_is_told_by_the_check(path: Path) -> None:
     async with SqliteStore(path, FakeClock()) as store:
         await store.write([put(f"{n:04}", b"x" * 3000) for n in range(200)])
-    damage(path)
+    damage(path, at=400_000, size_bytes=20_000)
     async with SqliteStore(path, FakeClock()) as store:
         problem = await store.check()
         assert problem is not None and "damaged" in problem
         with pytest.raises(StoreUnavailable, match="damaged"):
             await store.find(PLAIN)
         assert await store.generation() == 0  # what can be read is
+        with pytest.raises(StoreUnavailable, match="backup is of no use"):
+            await store.backup(path.parent / "copy")
+    assert names(path.parent) == ["test.db"]
+
+
+async def test_a_file_that_is_damaged_throughout_is_told_by_the_check(path: Path) -> None:
+    async with SqliteStore(path, FakeClock()) as store:
+        await store.write([put("a")])
+    async with SqliteStore(path, FakeClock()) as store:
+        damage(path, at=100, size_bytes=3_000)  # the list of its tables
+        problem = await store.check()
+        assert problem is not None and "damaged" in problem
+    assert "damaged" in await fails_to_open(path)
 
 
 async def test_a_backup_is_one_whole_moment_while_others_write(path: Path, tmp_path: Path) -> None:
