@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from qwen_proxy.app.commons import accounts_of
-from qwen_proxy.config.credentials import Keys
 from qwen_proxy.config.settings import WrongSetting, load
 from qwen_proxy.ground.redact import redacted
 from qwen_proxy.ground.secret import Secret
@@ -182,7 +181,6 @@ def test_settings_and_what_is_made_of_them_print_no_secret() -> None:
         f"{settings.accounts}",
         repr(accounts_of(settings)),
         repr(settings.api_keys),
-        repr(Keys(settings.api_keys)),
         repr(settings.texts),
         repr(Secret(PASSWORD)),
         f"{Secret(PASSWORD)!s:>20}",

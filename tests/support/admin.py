@@ -11,9 +11,7 @@ from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.app.admin import admin_routes, admission
 from qwen_proxy.app.machine import Machine
-from qwen_proxy.config.credentials import Keys
-from qwen_proxy.ground.secret import Secret
-from tests.support.http import ADMIN_KEY, USER_KEY
+from tests.support.http import ADMIN_KEY
 from tests.support.running import Running
 
 T = TypeVar("T")
@@ -32,8 +30,7 @@ def table(gateway: Running) -> Sequence[AdminRoute]:
     async def gather() -> DiagnosticsBody:
         raise AssertionError
 
-    keys = Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])
-    admitted = admission(gateway.settings, keys, gateway.commons, Machine())
+    admitted = admission(gateway.settings, gateway.commons, Machine())
     return admin_routes(gateway.live, gateway.commons, admitted, DiagnosticsRoutes(gather))
 
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from qwen_proxy.config.credentials import Keys
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.runtime.clock import Clock, SystemClock
@@ -16,6 +15,7 @@ from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.auth import Authenticator
 from qwen_proxy.serving.endpoint import Access, Endpoints, Handler
 from qwen_proxy.serving.server import HttpServer
+from tests.support.fixed_keys import FixedKeys
 
 ADMIN_KEY = "sk-admin-key-of-the-tests"
 USER_KEY = "sk-user-key-of-the-tests"
@@ -41,7 +41,7 @@ async def serving(
 ) -> AsyncGenerator[Served]:
     """`POST /` and `GET /` go to the handler, with OpenAI's errors."""
     endpoints = Endpoints(
-        Authenticator(Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])),
+        Authenticator(FixedKeys([Secret(ADMIN_KEY), Secret(USER_KEY)])),
         clock=clock or SystemClock(),
         ids=SystemIds(),
         read_seconds=read_seconds,

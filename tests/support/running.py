@@ -10,7 +10,6 @@ from qwen_proxy.app.commons import Commons, Kept, accounts_of, adopt_accounts, l
 from qwen_proxy.app.door import open_door
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.app.service import open_service
-from qwen_proxy.config.credentials import Keys
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings, load
 from qwen_proxy.ground.secret import Secret
@@ -70,6 +69,7 @@ class Running:
 async def adopted(commons: Commons, settings: Settings, machine: Machine) -> AsyncGenerator[LiveSettings]:
     """As the supervisor does before any worker begins."""
     await adopt_accounts(commons, accounts_of(settings), machine)
+    await commons.key_book.adopt([Secret(ADMIN_KEY), Secret(USER_KEY)])
     yield live_settings(settings, commons)
 
 
@@ -86,7 +86,6 @@ async def running(
     async with Simulator(scenario) as simulator:
         environ = QUICK | {"QWEN_CHAT_PROXY_URL": simulator.base_url, "ACCOUNTS": ",".join(accounts)} | settings
         loaded = load(environ, None)
-        keys = Keys([Secret(ADMIN_KEY), Secret(USER_KEY)])
         machine = Machine()
         sock = listener()
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
@@ -95,7 +94,7 @@ async def running(
             open_commons(kept or memory_place(machine.ids), machine) as commons,
             adopted(commons, loaded, machine) as live,
             open_pool(live, door, machine, commons) as pool,
-            open_service(live, keys, commons, door, pool, pool, sock, machine) as server,
+            open_service(live, commons, door, pool, pool, sock, machine) as server,
             aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {USER_KEY}"}) as client,
         ):
             yield Running(loaded, simulator, url, client, pool, server, door.upstream, door.drift, live, commons)

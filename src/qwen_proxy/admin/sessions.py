@@ -6,7 +6,7 @@ from msgspec import Struct
 from qwen_proxy.admin.audit import Author, audit_line
 from qwen_proxy.admin.reading import Nothing
 from qwen_proxy.admin.routing import AdminRoute, Call, json_response, raw_route, route
-from qwen_proxy.config.credentials import Role
+from qwen_proxy.config.keys import Role
 from qwen_proxy.ground.errors import PermissionDenied, Unauthenticated
 from qwen_proxy.serving.auth import Access, Authenticator, Caller
 from qwen_proxy.serving.endpoint import Exchange, visit_of

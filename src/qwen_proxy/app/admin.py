@@ -13,7 +13,7 @@ from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
-from qwen_proxy.serving.auth import Authenticator, Doors, KeyRing
+from qwen_proxy.serving.auth import Authenticator, Doors
 from qwen_proxy.serving.sessions import Sessions
 from qwen_proxy.serving.throttle import Throttle
 
@@ -25,7 +25,7 @@ class Admission(Struct, frozen=True):
     sessions: Sessions
 
 
-def admission(settings: Settings, keys: KeyRing, commons: Commons, machine: Machine) -> Admission:
+def admission(settings: Settings, commons: Commons, machine: Machine) -> Admission:
     sessions = Sessions(commons.store, commons.vault, machine.clock, machine.ids)
     wrong_keys = settings.wrong_keys_per_address
     throttle = Throttle(commons.store, commons.vault, machine.clock, per_address=wrong_keys) if wrong_keys else None
@@ -35,7 +35,7 @@ def admission(settings: Settings, keys: KeyRing, commons: Commons, machine: Mach
         hosts=frozenset((*settings.admin_hosts, settings.host.casefold())),
         trusted_proxies=settings.trusted_proxies,
     )
-    return Admission(Authenticator(keys, doors), sessions)
+    return Admission(Authenticator(commons.keys, doors), sessions)
 
 
 def admin_routes(

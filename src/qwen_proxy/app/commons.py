@@ -13,12 +13,16 @@ from qwen_proxy.accounts.pool import AccountPool, PoolOptions
 from qwen_proxy.app.door import Door, general_exits
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.choices import SimulatorUse
+from qwen_proxy.config.keybook import KeyBook
+from qwen_proxy.config.keys import Keys
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.environment import process_place
 from qwen_proxy.runtime.ids import system_random
 from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.serving.keyring import LiveKeys
+from qwen_proxy.state.freshness import Freshness
 from qwen_proxy.state.membership import Membership
 from qwen_proxy.state.store import Store
 from qwen_proxy.state.vault import Vault
@@ -43,6 +47,8 @@ class Commons(Struct, frozen=True):
     watch: Watch
     membership: Membership
     book: AccountBook
+    keys: LiveKeys
+    key_book: KeyBook
 
 
 @asynccontextmanager
@@ -52,7 +58,18 @@ async def open_commons(kept: Kept, machine: Machine) -> AsyncGenerator[Commons]:
         vault = await load_vault(store, kept.secret)
         host, pid = process_place()
         membership = Membership(store, machine.clock, id=machine.ids.token(16), host=host, pid=pid)
-        yield Commons(store, vault, Watch(store, machine.clock), membership, AccountBook(store, vault))
+        watch = Watch(store, machine.clock)
+        keys = Keys(store, vault)
+        keys.subscribe(watch)
+        yield Commons(
+            store=store,
+            vault=vault,
+            watch=watch,
+            membership=membership,
+            book=AccountBook(store, vault),
+            keys=LiveKeys(keys, Freshness(watch.catch_up, machine.clock), machine.clock),
+            key_book=KeyBook(store, vault, machine.clock, machine.ids),
+        )
 
 
 def live_settings(base: Settings, commons: Commons) -> LiveSettings:

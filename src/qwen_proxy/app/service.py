@@ -24,7 +24,6 @@ from qwen_proxy.app.door import Door, delete_after_seconds
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.choices import ModelNames
-from qwen_proxy.config.credentials import Keys
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.catalogue import CatalogueSource
@@ -134,7 +133,6 @@ def parse_options(settings: Settings) -> ParseOptions:
 @asynccontextmanager
 async def open_service(
     live: LiveSettings,
-    keys: Keys,
     commons: Commons,
     door: Door,
     leasing: Leasing,
@@ -147,7 +145,7 @@ async def open_service(
 ) -> AsyncGenerator[HttpServer]:
     """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several."""
     clock, settings = machine.clock, live.current
-    admitted = admission(settings, keys, commons, machine)
+    admitted = admission(settings, commons, machine)
     endpoints = Endpoints(
         admitted.authenticator, clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds
     )

@@ -8,7 +8,6 @@ from qwen_proxy.app.commons import Commons, live_settings, open_pool
 from qwen_proxy.app.door import open_door
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.app.service import open_service
-from qwen_proxy.config.credentials import Keys
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.serving.server import HttpServer
 
@@ -16,7 +15,6 @@ from qwen_proxy.serving.server import HttpServer
 @asynccontextmanager
 async def open_server(
     settings: Settings,
-    keys: Keys,
     commons: Commons,
     listener: socket.socket,
     machine: Machine,
@@ -29,6 +27,6 @@ async def open_server(
     async with (
         open_door(settings, base_url, machine, is_simulated=is_simulated) as door,
         open_pool(live, door, machine, commons) as pool,
-        open_service(live, keys, commons, door, pool, pool, listener, machine) as server,
+        open_service(live, commons, door, pool, pool, listener, machine) as server,
     ):
         yield server

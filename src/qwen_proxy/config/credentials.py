@@ -1,16 +1,12 @@
 """The callers' keys: which there are, what each may do, and finding one without telling how near a guess was."""
 
-import hashlib
-import hmac
 import ipaddress
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from qwen_proxy.config.keyfile import read_or_create
-from qwen_proxy.config.keys import KEY_SHAPE, Role
 from qwen_proxy.config.settings import Settings, WrongSetting
 from qwen_proxy.ground.secret import MASK, Secret
 from qwen_proxy.runtime.ids import Ids
@@ -55,49 +51,18 @@ SAMPLE_KEYS: Final = frozenset(
 )
 
 
-class KeyInfo(Struct, frozen=True):
-    """`name` tells keys apart in logs without showing one: `key-1` is the first of API_KEY."""
-
-    name: str
-    role: Role
-
-    @property
-    def id(self) -> str:
-        return self.name
-
-
-class Keys:
-    """All keys, as digests only; the first is the admin's (upstream protocol §10.1)."""
-
-    def __init__(self, keys: Sequence[Secret]) -> None:
-        self._known = tuple(
-            (_digest(key.reveal()), KeyInfo(f"key-{number}", Role.ADMIN if number == 1 else Role.USER))
-            for number, key in enumerate(keys, 1)
-        )
-
-    def find(self, presented: str) -> KeyInfo | None:
-        """Takes the same time whichever key fits, or none. Text no key can have is refused unread."""
-        if not KEY_SHAPE.fullmatch(presented):
-            return None
-        digest = _digest(presented)
-        found: KeyInfo | None = None
-        for known, info in self._known:
-            if hmac.compare_digest(known, digest):
-                found = info
-        return found
-
-    def get(self, id: str) -> KeyInfo | None:
-        return next((info for _, info in self._known if info.id == id), None)
-
-
 class LoadedKeys(Struct, frozen=True):
-    """admin: the admin key itself, for the commands that show or use it. file: where it is kept when generated."""
+    """keys: the admin's first. file: where it is kept when it was generated."""
 
-    keys: Keys
-    admin: Secret
+    keys: tuple[Secret, ...]
     file: Path | None
     created: bool
     warnings: tuple[str, ...]
+
+    @property
+    def admin(self) -> Secret:
+        """For the commands that show or use it."""
+        return self.keys[0]
 
 
 def load_keys(settings: Settings, ids: Ids) -> LoadedKeys:
@@ -108,10 +73,10 @@ def load_keys(settings: Settings, ids: Ids) -> LoadedKeys:
     """
     if settings.api_keys:
         warnings = _weak_keys(settings)
-        return LoadedKeys(Keys(settings.api_keys), settings.api_keys[0], None, False, warnings)
+        return LoadedKeys(settings.api_keys, None, False, warnings)
     path = settings.data_dir / ADMIN_KEY_FILE
     kept = read_or_create(path, lambda: "sk-" + ids.token(48), least_length=LEAST_LENGTH)
-    return LoadedKeys(Keys([kept.key]), kept.key, path, kept.created, kept.warnings)
+    return LoadedKeys((kept.key,), path, kept.created, kept.warnings)
 
 
 def weakness(key: str) -> str | None:
@@ -131,10 +96,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
 
 
 def _weak_keys(settings: Settings) -> tuple[str, ...]:

@@ -204,6 +204,10 @@ class Keys:
             return None
         return self._by_digest.get(key_digest(presented, self._vault))
 
+    def get(self, id: str) -> ClientKey | None:
+        digest = self._digests.get(id)
+        return None if digest is None else self._by_digest.get(digest)
+
     def _forget(self, id: str) -> None:
         if (digest := self._digests.pop(id, None)) is not None:
             self._by_digest.pop(digest, None)

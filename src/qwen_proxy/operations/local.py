@@ -21,11 +21,11 @@ async def serve_locally(settings: Settings, keys: LoadedKeys) -> AsyncGenerator[
         open_commons(own_place(settings, machine.ids), machine) as commons,
         open_destination(settings, commons, machine) as destination,
     ):
+        await commons.key_book.adopt(keys.keys)
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         async with open_server(
             destination.settings,
-            keys.keys,
             commons,
             listener,
             machine,

@@ -21,7 +21,7 @@ from qwen_proxy.app.door import Door, open_door
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.app.service import open_service
 from qwen_proxy.config.choices import SaveMode, SimulatorUse
-from qwen_proxy.config.credentials import Keys, LoadedKeys, load_keys
+from qwen_proxy.config.credentials import LoadedKeys, load_keys
 from qwen_proxy.config.logs import log_options
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings, WrongSetting, handed_on, load
@@ -35,6 +35,7 @@ from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.simulator import Scenario, Simulator
 from qwen_proxy.state.kinds import ACCOUNT
 from qwen_proxy.state.store import Record
+from qwen_proxy.storage.redis import RedisStore
 from qwen_proxy.workers.host import WorkerHost, run_worker
 from qwen_proxy.workers.listening import listen
 from qwen_proxy.workers.messages import DriftCount
@@ -95,6 +96,8 @@ async def _supervise(
             open_destination(settings, commons, machine) as destination,
             Tasks() as tasks,
         ):
+            for warning in (*await _look_after(commons, settings, keys), *await _take_over(commons, keys)):
+                tell(f"Warning: {warning}")
             options = SupervisorOptions(
                 command=_worker_command(destination.base_url, folder, is_simulated=destination.is_simulated),
                 environ=environ,
@@ -120,6 +123,30 @@ async def _supervise(
 
                 tasks.spawn(_leave_simulator(commons, leave), name="leave the simulator")
             return await supervisor.run()
+
+
+async def _look_after(commons: Commons, settings: Settings, keys: LoadedKeys) -> list[str]:
+    """What an operator should know of the store before anything is served. Raises WrongSetting when it is broken."""
+    if (broken := await commons.store.check()) is not None:
+        right = f"a folder whose data is whole ({broken}); 'qwen-proxy import' brings an export back, or copy a backup"
+        raise WrongSetting("DATA_DIR", str(settings.data_dir), right)
+    warnings: list[str] = []
+    if isinstance(commons.store, RedisStore):
+        warnings += await commons.store.warnings()
+        if keys.file is not None:
+            warnings.append("several machines that share a Redis need the same API_KEY; here one was generated")
+    return warnings
+
+
+async def _take_over(commons: Commons, keys: LoadedKeys) -> list[str]:
+    """The keys of API_KEY, as they are known from now on."""
+    adopted = await commons.key_book.adopt(keys.keys)
+    warnings = [
+        f"key {number} of API_KEY was revoked while the server ran, and stays so; 'qwen-proxy keys restore {key.id}'"
+        for number, key in enumerate(adopted.listed, 1)
+        if key.record.revoked_at is not None
+    ]
+    return warnings + [f"{key.name} is not in API_KEY any more, and does not work" for key in adopted.dropped]
 
 
 def _worker_command(upstream: str, folder: Path | None, *, is_simulated: bool) -> tuple[str, ...]:
@@ -191,12 +218,11 @@ def work(environ: Mapping[str, str], handed: Handed) -> None:
     settings = load(environ, None)
     if handed.is_simulated:
         settings = on_loopback(settings)
-    keys = load_keys(settings, Machine().ids).keys
     with Logs(log_options(settings, f"worker-{handed.slot}", sys.stderr)):
-        run(_work(settings, keys, handed))
+        run(_work(settings, handed))
 
 
-async def _work(settings: Settings, keys: Keys, handed: Handed) -> None:
+async def _work(settings: Settings, handed: Handed) -> None:
     machine = Machine()
     place = worker_place(settings, handed.folder, machine.ids)
 
@@ -208,14 +234,13 @@ async def _work(settings: Settings, keys: Keys, handed: Handed) -> None:
             live = live_settings(settings, commons)
             async with open_pool(live, door, machine, commons) as pool, Tasks() as tasks:
                 tasks.spawn(_tell_drift(host, door, machine.clock), name="drift")
-                await _serve(live, keys, commons, door, pool, host, machine)
+                await _serve(live, commons, door, pool, host, machine)
 
     await run_worker(handed.slot, handed.channel, handed.listener, serve, drain_seconds=settings.drain_seconds)
 
 
 async def _serve(
     live: LiveSettings,
-    keys: Keys,
     commons: Commons,
     door: Door,
     pool: AccountPool,
@@ -241,7 +266,7 @@ async def _serve(
         ]
 
     async with open_service(
-        live, keys, commons, door, pool, pool, host.listener, machine, drift=drift, workers=workers
+        live, commons, door, pool, pool, host.listener, machine, drift=drift, workers=workers
     ) as server:
         # What has been made by now stays: it need not be looked through for garbage again and again. And a request
         # makes about two hundred objects that live as long as it does: the usual thresholds find them all alive.

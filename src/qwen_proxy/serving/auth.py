@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from qwen_proxy.config.credentials import Role
+from qwen_proxy.config.keys import Role
 from qwen_proxy.ground.errors import OriginRefused, PermissionDenied, StoreUnavailable, Unauthenticated
 from qwen_proxy.serving.origins import client_address, is_known_host, is_same_origin
 from qwen_proxy.serving.sessions import Session, Sessions, token_in
@@ -42,12 +42,22 @@ class Caller(Protocol):
 
 
 class KeyRing(Protocol):
+    """Keys that are known, also those that do not work any more."""
+
     def find(self, presented: str) -> Caller | None:
         """The key with this text."""
         ...
 
     def get(self, id: str) -> Caller | None:
         """The key with this id."""
+        ...
+
+    def why_useless(self, id: str) -> str | None:
+        """A sentence about a key that is known and does not work; None for one that works."""
+        ...
+
+    async def refresh(self) -> None:
+        """Know what any process has written before this call, if that can be had."""
         ...
 
 
@@ -128,7 +138,8 @@ class Authenticator:
         """
 
         async def find() -> Caller | None:
-            return self._keys.find(presented)
+            caller, _ = await self._find([presented])
+            return caller
 
         if self._doors.throttle is None:
             return await find()
@@ -154,13 +165,30 @@ class Authenticator:
             raise OriginRefused("pages of other servers may not sign in here")
 
     async def _by_key(self, presented: Collection[str], visit: Visit, access: Access) -> Caller:
-        for key in presented:
-            if (caller := self._keys.find(key)) is not None:
-                return caller
+        caller, why = await self._find(presented)
+        if caller is not None:
+            return caller
         if access is Access.ADMIN and self._doors.throttle is not None:
             with suppress(StoreUnavailable):  # it is refused in any case
                 await self._doors.throttle.wrong(self.address(visit))
-        raise Unauthenticated
+        raise Unauthenticated(why)
+
+    async def _find(self, presented: Collection[str]) -> tuple[Caller | None, str | None]:
+        """The first of these that works; else why one that is known does not.
+
+        One that is unknown may have been made a moment ago, in another process.
+        """
+        why: str | None = None
+        for is_fresh in (False, True):
+            for key in presented:
+                if (caller := self._keys.find(key)) is not None:
+                    problem = self._keys.why_useless(caller.id)
+                    if problem is None:
+                        return caller, None
+                    why = why or problem
+            if not is_fresh:
+                await self._keys.refresh()
+        return None, why
 
     async def _by_session(self, visit: Visit) -> Admitted:
         token = token_in(visit.headers)
@@ -169,7 +197,7 @@ class Authenticator:
         self.check_host(visit)
         session = await self._doors.sessions.find(token)
         caller = None if session is None else self._keys.get(session.key_id)
-        if session is None or caller is None:
+        if session is None or caller is None or self._keys.why_useless(caller.id) is not None:
             raise Unauthenticated
         if visit.method not in SAFE:
             if not is_same_origin(visit.headers, visit.host):

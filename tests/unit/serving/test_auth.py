@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwen_proxy.config.credentials import Keys, Role
+from qwen_proxy.config.keys import Role
 from qwen_proxy.ground.errors import (
     OriginRefused,
     PermissionDenied,
@@ -20,9 +20,10 @@ from qwen_proxy.state.store import Drawn
 from qwen_proxy.state.vault import Vault, new_document
 from qwen_proxy.storage.memory import MemoryStore
 from tests.support.clock import FakeClock
+from tests.support.fixed_keys import FixedKeys
 
 ADMIN, USER = "sk-admin-0001", "sk-user-0001"
-KEYS = Keys([Secret(ADMIN), Secret(USER)])
+KEYS = FixedKeys([Secret(ADMIN), Secret(USER)])
 HOST = "127.0.0.1:3000"
 
 CARRIERS: list[dict[str, str]] = [
@@ -204,3 +205,22 @@ async def test_without_the_store_a_wrong_key_is_wrong_and_signing_in_waits() -> 
     assert await house.decide(visit({"x-api-key": ADMIN})) == "key-1"
     with pytest.raises(StoreUnavailable):
         await house.authenticator.sign_in(ADMIN, visit())
+
+
+async def test_a_key_made_a_moment_ago_in_another_process_works_at_once() -> None:
+    keys = FixedKeys([Secret(ADMIN)])
+    keys.later.append(Secret("sk-new-0001"))
+    admitted = await Authenticator(keys).admit(visit({"x-api-key": "sk-new-0001"}), Access.KEY)
+    assert admitted is not None and keys.refreshes == 1
+    await Authenticator(keys).admit(visit({"x-api-key": ADMIN}), Access.KEY)
+    assert keys.refreshes == 1, "a key that is known costs no question"
+
+
+async def test_a_key_that_works_no_more_says_why_and_another_beside_it_counts() -> None:
+    keys = FixedKeys([Secret(ADMIN), Secret(USER)])
+    keys.useless["key-2"] = "this API key was revoked"
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await Authenticator(keys).admit(visit({"x-api-key": USER}), Access.KEY)
+    both = visit({"Authorization": f"Bearer {USER}", "x-api-key": ADMIN})
+    admitted = await Authenticator(keys).admit(both, Access.KEY)
+    assert admitted is not None and admitted.caller.name == "key-1"
