@@ -31,6 +31,12 @@ WHOLE: Final = (
     "admin/page.py",
     "admin/reading.py",
     "gateway/*.py",
+    "operations/migration/account_plan.py",
+    "operations/migration/data_json.py",
+    "operations/migration/dotenv.py",
+    "operations/migration/found.py",
+    "operations/migration/planning.py",
+    "operations/migration/scanning.py",
     "serving/origins.py",
     "state/windows.py",
     "state/kinds.py",
@@ -43,6 +49,7 @@ WHOLE: Final = (
     "upstreams/qwen_web/extras.py",
     "upstreams/qwen_web/headers.py",
     "upstreams/qwen_web/listing.py",
+    "upstreams/qwen_web/token.py",
     "upstreams/qwen_web/wire.py",
 )
 

@@ -53,16 +53,17 @@ def read_account_line(line: str) -> AccountLine:
     email, proxy = email.strip(), proxy.strip()
     if not colon:
         raise WrongLine(f"there is no ':' between email and password; a line is {FORM}")
-    if (problem := _email_problem(email)) is not None:
+    if (problem := email_problem(email)) is not None:
         raise WrongLine(f"the email, which is what stands before the first ':', {problem}")
-    if (problem := _password_problem(password)) is not None:
+    if (problem := password_problem(password)) is not None:
         raise WrongLine(f"the password {problem}", email)
-    if proxy and (problem := _proxy_problem(proxy)) is not None:
+    if proxy and (problem := proxy_problem(proxy)) is not None:
         raise WrongLine(f"the proxy {problem}", email)
     return AccountLine(email=email, password=Secret(password), exit=proxy)
 
 
-def _email_problem(email: str) -> str | None:
+def email_problem(email: str) -> str | None:
+    """What keeps it from being one, as the rest of a sentence without a part of it; so the two below."""
     name, _, host = email.rpartition("@")
     if not email:
         return "is missing"
@@ -73,7 +74,7 @@ def _email_problem(email: str) -> str | None:
     return None if len(email) <= MOST_EMAIL_CHARS else f"has more than {MOST_EMAIL_CHARS} characters"
 
 
-def _password_problem(password: str) -> str | None:
+def password_problem(password: str) -> str | None:
     if not password:
         return "is missing"
     if any("\ud800" <= character <= "\udfff" for character in password):
@@ -81,7 +82,7 @@ def _password_problem(password: str) -> str | None:
     return None if len(password) <= MOST_PASSWORD_CHARS else f"has more than {MOST_PASSWORD_CHARS} characters"
 
 
-def _proxy_problem(proxy: str) -> str | None:
+def proxy_problem(proxy: str) -> str | None:
     if len(proxy) > MOST_PROXY_CHARS:
         return f"has more than {MOST_PROXY_CHARS} characters"
     return url_problem(proxy, PROXY_SCHEMES)

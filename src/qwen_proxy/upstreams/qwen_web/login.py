@@ -1,7 +1,5 @@
 """Signing in, and asking whether a token still holds. Source: upstream protocol §1."""
 
-import base64
-import binascii
 import hashlib
 from typing import Final
 
@@ -25,6 +23,7 @@ from qwen_proxy.upstreams.qwen_web.errors import (
 )
 from qwen_proxy.upstreams.qwen_web.headers import header_problem
 from qwen_proxy.upstreams.qwen_web.site import Site
+from qwen_proxy.upstreams.qwen_web.token import token_end
 from qwen_proxy.upstreams.qwen_web.wire import SignInBody, loads, members, text
 from qwen_proxy.upstreams.transport import Response
 
@@ -125,17 +124,6 @@ def refusal(status: int, said: str) -> SignInReason:
     if "incorrect" in said or "password" in said or status == 401:
         return SignInReason.WRONG_PASSWORD
     return SignInReason.UNKNOWN
-
-
-def token_end(token: str) -> float | None:
-    """The `exp` a JWT claims, in Unix seconds (§1.4). It is not verified: only the upstream can."""
-    payload = token.split(".")[1] if token.count(".") == 2 else ""
-    try:
-        claims = members(loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
-    except (ValueError, binascii.Error):
-        return None
-    end = claims.get("exp")
-    return float(end) if isinstance(end, (int, float)) and 0 < end < 1e12 else None
 
 
 def _json(body: bytes) -> dict[str, object]:

@@ -16,10 +16,8 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.simulator import Simulator
 from qwen_proxy.simulator.replies import Reply, captcha_json, flat_error, json_reply, unavailable, waf_html
 from qwen_proxy.simulator.scenario import Account, Endpoint, Fault, Scenario, SignInForm, Standing
-from qwen_proxy.upstreams.qwen_web.login import refusal, token_end
+from qwen_proxy.upstreams.qwen_web.login import refusal
 from tests.support.web import PASSWORD, account, web
-
-JWT = "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6ICJhIiwgImV4cCI6IDE3OTM4MDAwMDB9.c2ln"
 
 
 @pytest.mark.parametrize(
@@ -127,22 +125,6 @@ async def test_a_revoked_token_does_not_hold() -> None:
         credential = made.credential()
         simulator.revoke_tokens()
         assert await made.sign_in.check(credential) is False
-
-
-@pytest.mark.parametrize(
-    ("token", "end"),
-    [
-        (JWT, 1_793_800_000.0),
-        ("opaque", None),
-        ("a.b.c", None),
-        ("a.\u4e2d.c", None),
-        ("a.e30.c", None),
-        ("a.eyJleHAiOiAtMX0.c", None),
-        ("a.eyJleHAiOiAidG9tb3Jyb3cifQ.c", None),
-    ],
-)
-def test_a_tokens_own_end(token: str, end: float | None) -> None:
-    assert token_end(token) == end
 
 
 @pytest.mark.parametrize(
