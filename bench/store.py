@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import uvloop
+
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.state.store import Kind, ProcessRow, Put, SlotsWanted
 from qwen_proxy.storage.sqlite import SqliteStore
@@ -74,7 +76,7 @@ def main() -> None:
     parser.add_argument("--flushes", type=float, default=0.0)
     given = parser.parse_args()
     if given.path:
-        asyncio.run(trade(Path(given.path), given.number, given.seconds, given.rest, given.names, given.flushes))
+        uvloop.run(trade(Path(given.path), given.number, given.seconds, given.rest, given.names, given.flushes))
         return
     for rest, names, flushes in ((0.005, 4, 0.0), (0.005, 4, 5.0), (0.0, 4, 0.0), (0.005, 1000, 0.0)):
         run(given.processes, given.seconds, rest, names, flushes)

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,9 +18,7 @@ from qwen_proxy.state.store import (
     SlotsWanted,
     Store,
 )
-from qwen_proxy.storage.memory import MemoryStore
 from tests.conformance.stores import Place
-from tests.support.clock import FakeClock
 
 MOMENT = 0.3
 LONGER = 0.35
@@ -417,63 +415,6 @@ async def test_many_draws_at_once_never_pass_the_limit(store: Store, other: Stor
     (drawn,) = await store.draw([Draw(name="n", ends_at=end, limit=200, need=201)])
     assert drawn.used == sum(totals)
     assert 190 < sum(totals) <= 200
-
-
-@pytest.mark.parametrize("seed", range(6))
-async def test_any_calls_are_answered_as_by_the_memory_store(store: Store, place: Place, seed: int) -> None:
-    """The memory store is the plain reading of the rules; a second telling of them elsewhere has to agree with it."""
-    chance = random.Random(seed)
-    end = place.now() + 3600
-    model = MemoryStore(FakeClock(place.now()))
-
-    def holds() -> list[Hold]:
-        return [Hold(name, chance.randint(1, 4)) for name in chance.sample("vwxyz", chance.randint(0, 3))]
-
-    def calls() -> tuple[Callable[[Store], Awaitable[object]], ...]:
-        """One of each kind, with numbers of chance that are the same for both stores."""
-        process, status = chance.choice("abcd"), bytes([chance.randrange(256)])
-        some, few, is_hungry = holds(), chance.choice(["", "v", "w"]), chance.random() < 0.5
-        slots = SlotsWanted(
-            names=tuple(chance.sample("vwxyz", chance.randint(1, 5))),
-            capacity=chance.randint(0, 5),
-            need=chance.randint(0, 6),
-            extra=chance.randint(0, 12),
-            is_spread=chance.random() < 0.6,
-        )
-        draws = [
-            Draw(
-                name=name,
-                ends_at=end,
-                limit=chance.randint(0, 60),
-                need=chance.randint(0, 9),
-                extra=chance.randint(0, 40),
-            )
-            for name in "mnm"
-        ]
-        charges = [Charge(name=name, ends_at=end, amount=chance.randint(-20, 12)) for name in "nm"]
-        return (
-            lambda which: which.join(row(process, status), some),
-            lambda which: which.beat(process, is_hungry=is_hungry, status=status),
-            lambda which: which.leave(process),
-            lambda which: which.give(process, some),
-            lambda which: which.take(process, slots),
-            lambda which: which.take(process, slots),
-            lambda which: which.take(process, slots),
-            lambda which: which.draw(draws),
-            lambda which: which.draw(draws[:1]),
-            lambda which: which.charge(charges),
-            lambda which: which.taken(few),
-        )
-
-    for _ in range(150):
-        call = chance.choice(calls())
-        assert await call(store) == await call(model)
-    assert await store.taken("") == await model.taken("")
-    found, expected = (
-        [(each.id, each.is_hungry, each.status) for each in rows]
-        for rows in (await store.processes(), await model.processes())
-    )
-    assert found == expected
 
 
 async def test_erased_are_processes_slots_and_allowances_too(store: Store, other: Store, place: Place) -> None:

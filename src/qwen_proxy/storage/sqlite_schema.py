@@ -72,7 +72,8 @@ def open_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
 def attempts(busy_seconds: float) -> Iterator[bool]:
     """For what another process's lock may refuse: waits before each but the first; True with the last within the time.
 
-    SQLite's own waiting (1, 2, 5, 10, ... ms) is far longer than what is waited for, and unfair to who came first.
+    SQLite's own waiting is not used: it grows to 100 ms, while a lock is kept for a part of a millisecond or for one
+    flush to the disk; and it does not wait at all where a file is turned to WAL.
     """
     waited, pause = 0.0, FIRST_PAUSE_SECONDS
     while waited < busy_seconds:
