@@ -34,6 +34,8 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("GET", "/api/admin/audit"): Example("/api/admin/audit?limit=5"),
     ("GET", "/api/admin/processes"): Example("/api/admin/processes"),
     ("GET", "/api/admin/diagnostics"): Example("/api/admin/diagnostics"),
+    ("GET", "/api/admin/usage"): Example("/api/admin/usage?by=time,key"),
+    ("GET", "/api/admin/usage.csv"): Example("/api/admin/usage.csv"),
 }
 
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 from aiohttp import web
 from msgspec import Struct
 
+from qwen_proxy.accounts.model import Feature
 from qwen_proxy.chat.events import Finish
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
@@ -14,6 +15,7 @@ from qwen_proxy.gateway.catalogue import Resolved
 from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.sessions import session_name
 from qwen_proxy.gateway.trace import Trace
+from qwen_proxy.gateway.usage import UsageRecorder
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import Call, ClientProtocol, EventEncoder, ParseOptions, ReplyFacts
 from qwen_proxy.runtime.clock import Clock
@@ -28,9 +30,17 @@ class ChatRoutes:
     """Makes a handler per protocol. `options` may be replaced at any time."""
 
     def __init__(
-        self, gateway: ChatGateway, heartbeats: Heartbeats, options: ParseOptions, *, clock: Clock, ids: Ids
+        self,
+        gateway: ChatGateway,
+        heartbeats: Heartbeats,
+        usage: UsageRecorder,
+        options: ParseOptions,
+        *,
+        clock: Clock,
+        ids: Ids,
     ) -> None:
         self._gateway = gateway
+        self._usage = usage
         self._heartbeats = heartbeats
         self.options = options
         self._clock = clock
@@ -39,11 +49,31 @@ class ChatRoutes:
     def handler(self, protocol: ClientProtocol) -> Handler:
         async def handle(exchange: Exchange) -> web.StreamResponse:
             call = protocol.parse(await incoming(exchange), self.options)
-            if call.stream:
-                return await self._stream(exchange, protocol, call)
-            return await self._fold(exchange, call)
+            has_failed = False
+            try:
+                if call.stream:
+                    return await self._stream(exchange, protocol, call)
+                return await self._fold(exchange, call)
+            except ProxyError:
+                has_failed = True
+                raise
+            finally:
+                self._note(exchange, has_failed)
 
         return handle
+
+    def _note(self, exchange: Exchange, has_failed: bool) -> None:
+        """What never got to a model is nobody's use of it."""
+        trace = exchange.trace
+        if trace.model:
+            self._usage.note(
+                key_id="" if exchange.caller is None else exchange.caller.id,
+                account_id=trace.account_id,
+                model=trace.model,
+                feature=Feature.CHAT,
+                usage=trace.usage,
+                has_failed=has_failed,
+            )
 
     async def _question(self, exchange: Exchange, call: Call) -> "_Question":
         """What is to be asked; may wait for the model list. Raises ModelNotFound, or why there is no list."""

@@ -9,6 +9,7 @@ from qwen_proxy.admin.records import RecordRoutes
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.admin.sessions import SessionRoutes
 from qwen_proxy.admin.settings import SettingsRoutes
+from qwen_proxy.admin.usage import UsageRoutes
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.runtime import LiveSettings
@@ -39,12 +40,13 @@ def admission(settings: Settings, commons: Commons, machine: Machine) -> Admissi
 
 
 def admin_routes(
-    live: LiveSettings, commons: Commons, admitted: Admission, diagnostics: DiagnosticsRoutes
+    live: LiveSettings, commons: Commons, admitted: Admission, diagnostics: DiagnosticsRoutes, machine: Machine
 ) -> Sequence[AdminRoute]:
     """In the order in which the document has them."""
     return (
         *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
         *SettingsRoutes(live).table(),
         *RecordRoutes(commons.store).table(),
+        *UsageRoutes(commons.store, commons.key_book, machine.clock).table(),
         *diagnostics.table(),
     )

@@ -12,11 +12,13 @@ from qwen_proxy.accounts.model import DIRECT, Account
 from qwen_proxy.accounts.pool import AccountPool, PoolOptions
 from qwen_proxy.app.door import Door, general_exits
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.upkeep import keep_up
 from qwen_proxy.config.choices import SimulatorUse
 from qwen_proxy.config.keybook import KeyBook
 from qwen_proxy.config.keys import Keys
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
+from qwen_proxy.gateway.usage import UsageRecorder
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.environment import process_place
 from qwen_proxy.runtime.ids import system_random
@@ -49,6 +51,7 @@ class Commons(Struct, frozen=True):
     book: AccountBook
     keys: LiveKeys
     key_book: KeyBook
+    usage: UsageRecorder
 
 
 @asynccontextmanager
@@ -69,6 +72,7 @@ async def open_commons(kept: Kept, machine: Machine) -> AsyncGenerator[Commons]:
             book=AccountBook(store, vault),
             keys=LiveKeys(keys, Freshness(watch.catch_up, machine.clock), machine.clock),
             key_book=KeyBook(store, vault, machine.clock, machine.ids),
+            usage=UsageRecorder(store, machine.clock),
         )
 
 
@@ -111,6 +115,8 @@ async def open_pool(live: LiveSettings, door: Door, machine: Machine, commons: C
     await commons.watch.load()
     async with commons.membership, Tasks() as tasks, pool:
         tasks.spawn(commons.watch.run(), name="watch")
+        upkeep = keep_up(commons.store, lambda: pool.is_keeper, lambda: live.current, machine.clock)
+        tasks.spawn(upkeep, name="upkeep")
         yield pool
 
 

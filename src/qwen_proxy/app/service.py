@@ -161,15 +161,17 @@ async def open_service(
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     diagnostics = _diagnostics(door, overview, settings, clock, drift, workers)
-    chat = ChatRoutes(gateway, heartbeats, parse_options(settings), clock=clock, ids=machine.ids)
-    admin = admin_routes(live, commons, admitted, diagnostics)
+    chat = ChatRoutes(gateway, heartbeats, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
+    admin = admin_routes(live, commons, admitted, diagnostics, machine)
     app = _routes(live, endpoints, chat, models, overview, admin)
     live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models).apply)
     async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
         tasks.spawn(_warm_up(catalogue), name="model list")
+        tasks.spawn(commons.usage.run(), name="usage")
         yield server
+    await commons.usage.flush()
 
 
 async def _warm_up(catalogue: CatalogueSource) -> None:

@@ -466,6 +466,22 @@ _STORAGE: Final = Group(
             "How long the audit log and the history of settings are kept",
             is_live=True,
         ),
+        Variable(
+            "USAGE_HOURLY_DAYS",
+            "usage_hourly_days",
+            whole(1, 36500),
+            "35",
+            "How long usage is kept by the hour",
+            is_live=True,
+        ),
+        Variable(
+            "USAGE_DAILY_DAYS",
+            "usage_daily_days",
+            whole(1, 36500),
+            "400",
+            "How long usage is kept by the day",
+            is_live=True,
+        ),
         Variable("NODE_ENV", "node_env", WORD, "production", "Accepted from the original; without effect"),
     ),
 )

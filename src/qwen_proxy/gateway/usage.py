@@ -1,0 +1,69 @@
+"""What was used, by whom, of what: gathered in memory, added to the store each second.
+
+A request counts once, under the account that answered it or was tried last; it is a failure when the client was told
+of one. What a killed process gathered in its last second is lost; a store that is not there gets it later.
+"""
+
+import logging
+from typing import Final
+
+from qwen_proxy.chat.events import Usage
+from qwen_proxy.ground.errors import StoreUnavailable
+from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.state.store import HOUR_SECONDS, Store, UsageCounts, UsageKey
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS: Final = 1.0
+MOST_ROWS: Final = 100_000  # of different keys, accounts and models, while the store is away
+
+
+class UsageRecorder:
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._gathered: dict[UsageKey, UsageCounts] = {}
+        self._lost = 0
+
+    def note(
+        self, *, key_id: str, account_id: str, model: str, feature: str, usage: Usage | None, has_failed: bool
+    ) -> None:
+        """A request is over."""
+        now = int(self._clock.now())
+        row = UsageKey(starts_at=now - now % HOUR_SECONDS, key=key_id, account=account_id, model=model, feature=feature)
+        counts = UsageCounts(
+            requests=1,
+            failures=int(has_failed),
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+            completion_tokens=usage.completion_tokens if usage else 0,
+            reasoning_tokens=usage.reasoning_tokens if usage else 0,
+        )
+        self._add(row, counts)
+
+    async def run(self) -> None:
+        """Until cancelled; then flush once more."""
+        while True:
+            await self._clock.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Nothing is lost when the store does not answer: it is added the next time."""
+        if not self._gathered:
+            return
+        gathered, self._gathered = self._gathered, {}
+        try:
+            await self._store.add_usage(gathered)
+        except StoreUnavailable as error:
+            log.warning("usage not written yet", extra={"rows": len(gathered), "reason": str(error)})
+            for row, counts in gathered.items():
+                self._add(row, counts)
+        if self._lost:
+            log.error("usage lost: too much waits for the store", extra={"requests": self._lost})
+            self._lost = 0
+
+    def _add(self, row: UsageKey, counts: UsageCounts) -> None:
+        known = self._gathered.get(row)
+        if known is None and len(self._gathered) >= MOST_ROWS:
+            self._lost += counts.requests
+        else:
+            self._gathered[row] = counts if known is None else known + counts
