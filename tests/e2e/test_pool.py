@@ -55,6 +55,32 @@ async def readiness(gateway: Running) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+# --- strategies
+
+
+async def test_a_conversation_keeps_to_its_account_with_the_session_strategy() -> None:
+    async with running(accounts=lines(A, B, C, D), ACCOUNT_STRATEGY="session") as gateway:
+        await signed_in(gateway)
+        for number in range(5):
+            for text in ("first", f"then {number}"):
+                body = ask(messages=[{"role": "user", "content": text}], metadata={"session_id": f"s{number}"})
+                async with gateway.client.post(PATH, json=body) as response:
+                    assert response.status == 200
+        served = served_by(gateway)
+        assert served[0::2] == served[1::2]
+        assert len(set(served)) > 1
+        assert (gateway.pool.sessions.hits, gateway.pool.sessions.sessions) == (10, 5)
+
+
+async def test_the_account_added_first_is_filled_first() -> None:
+    async with running(accounts=lines(D, A), ACCOUNT_STRATEGY="fill_first") as gateway:
+        await signed_in(gateway)
+        for _ in range(3):
+            async with gateway.client.post(PATH, json=ask()) as response:
+                assert response.status == 200
+        assert served_by(gateway) == [D] * 3
+
+
 # --- seats and the queue
 
 

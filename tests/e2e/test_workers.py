@@ -108,7 +108,9 @@ async def test_a_rejected_token_is_renewed_for_all() -> None:
         first = await site.ask("/lease")
         assert {await site.ask("/lease") for _ in range(6)} == {first}
         await site.ask("/lease?kind=credential_rejected&renew=1")
-        async with asyncio.timeout(5):  # the other worker hears of it within a quarter of a second
+        async with asyncio.timeout(
+            30
+        ):  # it is heard of within 250 ms, but the one use goes from worker to worker in 1 s
             while len({await site.ask("/lease") for _ in range(6)} - {first}) != 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert len({await site.ask("/lease") for _ in range(6)}) == 1

@@ -120,7 +120,10 @@ class Order:
 
     # --- changes
 
-    def take(self, seat: Seat) -> None:
+    def take(self, seat: Seat, session: str = "") -> None:
+        """For a session, it is counted whether it is its own account."""
+        if session and self._strategy is Strategy.SESSION:
+            self.sessions.count(session, is_hit=next(self.preferred(session), None) is seat)
         seat.in_use += 1
         standing = self._standings.get(seat)
         if standing is None:
@@ -176,14 +179,9 @@ class Order:
         best = lane.choose(NOBODY, NOBODY)
         if best is None:
             return None
-        point = session_point(session)
-        walk = self._rings[best.account.priority].walk(point)
+        walk = self._rings[best.account.priority].walk(session_point(session))
         near = (self._seats[account_id] for account_id in itertools.islice(walk, MOST_STEPS))
-        chosen = lane.first_of(near, avoid_accounts, avoid_exits) or lane.choose(avoid_accounts, avoid_exits) or best
-        top = max(priority for priority, ring in self._rings.items() if len(ring))
-        own = next(self._rings[top].walk(point))
-        self.sessions.count(session, is_hit=chosen.account.id == own)
-        return chosen
+        return lane.first_of(near, avoid_accounts, avoid_exits) or lane.choose(avoid_accounts, avoid_exits)
 
     def lacking(self, feature: Feature, now: float, limit: int) -> Iterator[Seat]:
         """Those that lack uses only, the preferred first. Nothing may change meanwhile."""

@@ -16,13 +16,14 @@ from typing import Final, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from qwen_proxy.accounts.affinity import SessionReport
 from qwen_proxy.accounts.book import AccountBook
+from qwen_proxy.accounts.borrowing import Borrowing
 from qwen_proxy.accounts.health import (
     CHALLENGE,
     AccountHealth,
     ExitHealth,
     Growth,
-    Obstacle,
     after_outcome,
     choose,
     hindrance,
@@ -57,7 +58,6 @@ from qwen_proxy.state.watching import Watch
 
 log = logging.getLogger(__name__)
 
-SPREAD: Final = frozenset({Strategy.LEAST_LOADED, Strategy.ROUND_ROBIN})  # over all processes; else strictly in order
 HARMLESS: Final = frozenset({OutcomeKind.SUCCEEDED, OutcomeKind.CANCELLED, OutcomeKind.CLIENT_FAULT})
 
 
@@ -166,7 +166,8 @@ class AccountPool:
         self._saver = Saver(store, self.book, clock, self._tasks, self._find, self._roster.take_account)
         self._roster.follow(watch, self._saver)
         self._slots = Slots(membership, self, clock, self._tasks, options.account_concurrency)
-        self._slots.is_spread = options.strategy in SPREAD
+        self._slots.follow(options.strategy)
+        self._borrowing = Borrowing(self._seats, self._slots.may_borrow)
         self._tokens = Tokens(
             sign_in, self._find, self._token_changed, self._saver, clock, random, self._tasks, _token_options(options)
         )
@@ -196,7 +197,7 @@ class AccountPool:
         self.options = options
         self._roster.use(options.general_exit)
         self._seats.use(options.strategy)
-        self._slots.is_spread = options.strategy in SPREAD
+        self._slots.follow(options.strategy)
         self._slots.use(options.account_concurrency)
         self._tokens.use(_token_options(options), self._seats)
         self._serve_line()
@@ -252,36 +253,38 @@ class AccountPool:
         if self._limit and not self._membership.is_valid:
             return None
         now, limit = self._clock.now(), self._limit
-        if want.only_account is not None:
-            seat = choose(self._candidates(want.only_account), want.feature, now, limit)
-        elif want.session and self._to_borrow(want) is not None:
-            seat = None
-        else:
-            seat = self._seats.choose(want.feature, now, limit, want.avoid_accounts, want.avoid_exits, want.session)
-        return None if seat is None else self._grant(seat, want.feature, now)
+        seat = self._best(want, now, limit)
+        return None if seat is None else self._grant(seat, want, now)
 
-    def _to_borrow(self, want: Want) -> Seat | None:
-        """The account of a session where another use of it may be borrowed: that is worth a question to the store."""
-        if self._membership.processes == 1 or not self.follows_sessions:
+    def _best(self, want: Want, now: float, limit: int) -> Seat | None:
+        """None also where a better one may be borrowed."""
+        if want.only_account is not None:
+            return choose(self._candidates(want.only_account), want.feature, now, limit)
+        may_borrow = limit > 0 and self._membership.processes > 1
+        if may_borrow and self._borrowing.own(want, now, limit) is not None:
             return None
-        own = self._seats.own(want.session, want.feature, self._clock.now(), self._limit)
-        if own is None or own.account.id in want.avoid_accounts or own.account.exit in want.avoid_exits:
-            return None
-        return own if own.in_use >= own.held and self._slots.may_borrow(own) else None
+        seat = self._seats.choose(want.feature, now, limit, want.avoid_accounts, want.avoid_exits, want.session)
+        is_second = seat is not None and may_borrow and self._borrowing.is_better(seat, want, now, limit)
+        return None if is_second else seat
 
     @property
     def follows_sessions(self) -> bool:
         return self.options.strategy is Strategy.SESSION
 
-    def _grant(self, seat: Seat, feature: Feature, now: float) -> PoolLease:
+    @property
+    def sessions(self) -> SessionReport:
+        """What this process has seen of conversations."""
+        return self._seats.sessions.report()
+
+    def _grant(self, seat: Seat, want: Want, now: float) -> PoolLease:
         assert seat.credential is not None  # `hindrance` saw to it
         trial_until = 0.0
         if seat.exit.health.is_half_open(now):
             trial_until = seat.exit.trial_until = now + self.options.trial_seconds
             self._look_again_at(trial_until)
-        self._seats.take(seat)
+        self._seats.take(seat, want.session)
         self._slots.grant(seat)
-        return PoolLease(self, seat, seat.credential, feature, trial_until)
+        return PoolLease(self, seat, seat.credential, want.feature, trial_until)
 
     def learn(self, lease: PoolLease, outcome: Outcome) -> None:
         """How a lease went: of use to `PoolLease` only."""
@@ -326,9 +329,8 @@ class AccountPool:
         if self._find(seat.account.id) is not seat:
             return
         for waiter in self._line.heads_for(seat.account.id):
-            feature = waiter.want.feature
-            if hindrance(seat, feature, now, self._limit) is None:
-                self._line.serve(waiter, self._grant(seat, feature, now))
+            if hindrance(seat, waiter.want.feature, now, self._limit) is None:
+                self._line.serve(waiter, self._grant(seat, waiter.want, now))
                 return
 
     def _serve_line(self) -> None:
@@ -450,19 +452,7 @@ class AccountPool:
         now, limit = self._clock.now(), self._limit
         found: dict[Seat, None] = {}
         for waiter in self._line.heads():
-            want = waiter.want
-            if want.only_account is not None:
-                for seat in self._candidates(want.only_account):
-                    hindered = hindrance(seat, want.feature, now, limit)
-                    if hindered is not None and hindered.obstacle is Obstacle.BUSY and seat.held < limit:
-                        found[seat] = None
-                continue
-            if want.session and (own := self._to_borrow(want)) is not None:
-                found[own] = None
-            lacking = [seat for seat in self._seats.lacking(want.feature, now, limit) if seat.held < limit]
-            some = [seat for seat in lacking if self._slots.may_borrow(seat)] or lacking
-            # Those of a lower priority matter when nobody of the highest has uses to lend.
-            found |= {seat: None for seat in some if seat.account.priority == some[0].account.priority}
+            found |= dict.fromkeys(self._borrowing.names(waiter.want, now, limit))
         return list(found), len(self._line)
 
     def seats(self) -> Iterable[Seat]:

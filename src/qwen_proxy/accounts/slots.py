@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from qwen_proxy.accounts.seats import Seat
+from qwen_proxy.config.choices import Strategy
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
@@ -26,6 +27,7 @@ IDLE_SECONDS: Final = 1.0
 ASK_AGAIN_SECONDS: Final = 0.15
 FEW_PER_PROCESS: Final = 8  # uses: below it nobody can afford to keep idle ones
 MOMENT_SECONDS: Final = 0.1
+SPREAD: Final = frozenset({Strategy.LEAST_LOADED, Strategy.ROUND_ROBIN})
 MOST_AT_ONCE: Final = 64
 MOST_NAMES: Final = 256  # of accounts in one question to the store
 LEAST_SPARE: Final = 2
@@ -73,7 +75,8 @@ class Slots:
         self._clock = clock
         self._tasks = tasks
         self.limit = limit
-        self.is_spread = True
+        self._is_spread = True
+        self._has_spare = True
         self.is_hungry = False
         self._is_asking = False
         self._to_surrender = 0
@@ -90,6 +93,12 @@ class Slots:
         if self.limit and not self._is_asking:
             self._is_asking = True
             self._tasks.spawn(self._ask(), name="borrow uses of accounts")
+
+    def follow(self, strategy: Strategy) -> None:
+        """Over all processes too, accounts are taken in this order, as well as it can be told to the store. A
+        conversation's account is of use to it alone: there, nothing is borrowed in advance."""
+        self._is_spread = strategy in SPREAD
+        self._has_spare = strategy is not Strategy.SESSION
 
     def may_borrow(self, seat: Seat) -> bool:
         """Whether another use of it may be had, as far as is known."""
@@ -188,8 +197,12 @@ class Slots:
                 seats, waiting = self._pool.borrowable()
                 if not waiting or not seats:
                     return
-                if await self._borrow(seats, min(waiting, MOST_AT_ONCE), self._spare):
+                some = [seat for seat in seats if self.may_borrow(seat)][:MOST_NAMES]
+                spare = self._spare if self._has_spare else 0
+                if await self._borrow(some, min(waiting, MOST_AT_ONCE), spare):
                     continue
+                if some and any(self.may_borrow(seat) for seat in {*self._pool.borrowable()[0]} - {*some}):
+                    continue  # the next ones, at once
                 self.is_hungry = True
                 await self._clock.sleep(ASK_AGAIN_SECONDS)
         except StoreUnavailable as error:
@@ -201,7 +214,7 @@ class Slots:
         """When no other process lives. Whether that leaves nothing to ask for."""
         if self._trading.processes > 1:
             return False
-        missing = [seat for seat in self._pool.seats() if seat.held < self.limit]
+        missing = [seat for seat in self._pool.seats() if self.may_borrow(seat)]
         for start in range(0, len(missing), MOST_NAMES):
             some = missing[start : start + MOST_NAMES]
             if not await self._borrow(some, 0, sum(self.limit - seat.held for seat in some)):
@@ -210,11 +223,10 @@ class Slots:
 
     async def _borrow(self, seats: list[Seat], need: int, extra: int) -> bool:
         """Whether anything was granted. Raises StoreUnavailable."""
-        now = self._clock.monotonic()
-        names = [PREFIX + seat.account.id for seat in seats if seat.full_until <= now][:MOST_NAMES]
+        names = [PREFIX + seat.account.id for seat in seats]
         if not names:
             return False
-        wanted = SlotsWanted(names=tuple(names), capacity=self.limit, need=need, extra=extra, is_spread=self.is_spread)
+        wanted = SlotsWanted(names=tuple(names), capacity=self.limit, need=need, extra=extra, is_spread=self._is_spread)
         taken = await self._trading.take(wanted)
         now = self._clock.monotonic()
         strangers: list[Hold] = []

@@ -42,7 +42,7 @@ def taken(order: Order, count: int, *, feature: Feature = CHAT, limit: int = LIM
     for _ in range(count):
         chosen = order.choose(feature, NOW, limit, session=session)
         assert chosen is not None
-        order.take(chosen)
+        order.take(chosen, session)
         order.give_back(chosen)
         found += chosen.account.id
     return found

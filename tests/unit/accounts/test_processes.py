@@ -4,8 +4,11 @@ import asyncio
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
-from qwen_proxy.accounts.model import OutcomeKind
+from qwen_proxy.accounts.model import Feature, OutcomeKind
+from qwen_proxy.accounts.waiting import Want
+from qwen_proxy.config.choices import Strategy
 from qwen_proxy.ground.errors import (
     AccountsBusy,
     AccountsOutOfQuota,
@@ -43,6 +46,53 @@ async def test_what_one_gives_back_serves_who_waits_in_the_other() -> None:
         held.end()
         await place.clock.advance(2)
         (await waiting).end()
+
+
+async def test_who_waits_for_a_sign_in_elsewhere_asks_for_a_use_when_it_is_made() -> None:
+    async with town(settle=2.5, concurrency=1) as place:
+        place.site.takes_seconds = 2.0
+        await place.keeper.pool.put(account("a"))
+        await place.clock.advance(0.5)
+        waiting = await place.other(place.keeper).ask()
+        assert not waiting.done()
+        await place.clock.advance(2)
+        (await waiting).end()
+
+
+async def test_a_lower_priority_is_borrowed_when_nobody_has_uses_of_the_higher_left() -> None:
+    high, low = (replace(account(name), priority=priority) for name, priority in (("b", 1), ("a", 0)))
+    async with town(high, low, concurrency=2) as place:
+        held = [await (await process.ask()) for process in place.processes]
+        assert {lease.credential.account_id for lease in held} == {"b@x.org"}
+        third = await place.processes[0].ask()
+        await place.clock.advance(1)
+        assert third.result().credential.account_id == "a@x.org"
+        for lease in (*held, third.result()):
+            lease.end()
+
+
+async def test_a_session_has_the_same_account_in_every_process_while_that_has_uses_left() -> None:
+    names = "abcdefgh"
+    async with town(*(account(name) for name in names), strategy=Strategy.SESSION, concurrency=2) as place:
+        one, two = place.processes
+        for session in ("s", "t", "u"):
+            held = [await (await process.ask(session=session)) for process in (one, two)]
+            assert len({lease.credential.account_id for lease in held}) == 1
+            third = await one.ask(session=session)
+            await place.clock.advance(1)
+            assert third.result().credential.account_id != held[0].credential.account_id
+            for lease in (*held, third.result()):
+                lease.end()
+        assert (one.pool.sessions.hits, one.pool.sessions.escapes) == (3, 3)
+
+
+async def test_a_session_that_is_to_avoid_its_account_borrows_another() -> None:
+    async with town(account("a"), account("b"), strategy=Strategy.SESSION, concurrency=2) as place:
+        own = (await (await place.processes[0].ask(session="s"))).credential.account_id
+        want = Want(feature=Feature.CHAT, deadline=2e9, avoid_accounts=frozenset({own}), session="s")
+        taken = place.processes[1].pool.try_take(want) or await place.processes[1].pool.take(want)
+        assert taken.credential.account_id != own
+        taken.end()
 
 
 async def test_a_process_alone_keeps_everything_and_asks_nobody() -> None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from qwen_proxy.accounts.model import Account, Feature, Outcome, OutcomeKind
 from qwen_proxy.accounts.pool import AccountPool, PoolLease, PoolOptions
 from qwen_proxy.accounts.waiting import Want
+from qwen_proxy.config.choices import Strategy
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.membership import Membership
@@ -62,9 +63,10 @@ class Process:
         await self.member.stop()
         await self.pool.stop()
 
-    async def ask(self, seconds: float = 60.0, only: str | None = None) -> asyncio.Task[PoolLease]:
+    async def ask(self, seconds: float = 60.0, only: str | None = None, session: str = "") -> asyncio.Task[PoolLease]:
         only_account = None if only is None else f"{only}@x.org"
-        want = Want(feature=Feature.CHAT, deadline=self.clock.monotonic() + seconds, only_account=only_account)
+        deadline = self.clock.monotonic() + seconds
+        want = Want(feature=Feature.CHAT, deadline=deadline, only_account=only_account, session=session)
         task = asyncio.get_running_loop().create_task(self._lease(want))
         await self.clock.settle()
         return task
@@ -108,7 +110,9 @@ class Town:
 
 
 @asynccontextmanager
-async def town(*accounts: Account, processes: int = 2, **options: float) -> AsyncGenerator[Town]:
+async def town(
+    *accounts: Account, processes: int = 2, strategy: Strategy = Strategy.LEAST_LOADED, **options: float
+) -> AsyncGenerator[Town]:
     """All accounts are signed in, and a beat or two is past: everyone knows of everyone."""
     clock = FakeClock()
     site = Site(clock)
@@ -117,6 +121,7 @@ async def town(*accounts: Account, processes: int = 2, **options: float) -> Asyn
         await kept.book.put(each)
     chosen = PoolOptions(
         account_concurrency=int(options.get("concurrency", 2)),
+        strategy=strategy,
         signin_spacing_seconds=options.get("spacing", 0.0),
         refresh_jitter_seconds=0.0,
     )
