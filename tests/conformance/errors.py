@@ -18,6 +18,8 @@ from qwen_proxy.ground.errors import (
     InputRefused,
     InternalError,
     InvalidRequest,
+    KeyLimitReached,
+    LimitTooSmall,
     MethodNotAllowed,
     ModelNotFound,
     NoAccountUsable,
@@ -48,6 +50,7 @@ from qwen_proxy.ground.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from qwen_proxy.ground.limits import LimitFacts, LimitName
 
 EXAMPLES: Final[tuple[ProxyError, ...]] = (
     ProxyError("p"),
@@ -57,6 +60,8 @@ EXAMPLES: Final[tuple[ProxyError, ...]] = (
     Unauthenticated(),
     PermissionDenied("the admin key"),
     NotAllowed("model", "qwen9", ["qwen3*"]),
+    KeyLimitReached(LimitName.REQUESTS_PER_MINUTE, 3, 3, 1, facts=LimitFacts(at=0.0), resets_at=30.0),
+    LimitTooSmall(LimitName.TOKENS_PER_DAY, 3, 4, facts=LimitFacts(at=0.0)),
     NotFound("key 'key_1'"),
     AlreadyExists("this key"),
     OriginRefused("another page sent this"),

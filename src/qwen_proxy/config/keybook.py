@@ -32,6 +32,7 @@ from qwen_proxy.config.keys import (
     key_digest,
     key_id,
 )
+from qwen_proxy.config.variables import MOST_OF_A_LIMIT
 from qwen_proxy.ground.errors import AlreadyExists, InvalidRequest, NotFound, PermissionDenied
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import Clock
@@ -46,7 +47,6 @@ MOST_NAME_CHARS: Final = 100
 MOST_NOTE_CHARS: Final = 1000
 MOST_PATTERNS: Final = 100
 MOST_PATTERN_CHARS: Final = 200
-MOST_LIMIT: Final = 10**12
 
 
 class KeyChange(Struct, frozen=True):
@@ -303,8 +303,8 @@ def _check(record: KeyRecord, now: float | None) -> None:
             raise InvalidRequest(f"no such endpoint; there are {right}", param=f"allowed_endpoints[{index}]")
     for field in KeyLimits.__struct_fields__:
         limit: int | None = getattr(record.limits, field)
-        if limit is not None and not 0 <= limit <= MOST_LIMIT:
-            raise InvalidRequest(f"a limit is from 0 (none) to {MOST_LIMIT}", param=f"limits.{field}")
+        if limit is not None and not 0 <= limit <= MOST_OF_A_LIMIT:
+            raise InvalidRequest(f"a limit is from 0 (none) to {MOST_OF_A_LIMIT}", param=f"limits.{field}")
 
 
 def _check_text(text: str, most_chars: int, param: str) -> None:

@@ -82,6 +82,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     auto_refresh_interval_seconds: int
     batch_login_concurrency: int
 
+    key_rpm: int
+    key_concurrency: int
+    key_tpm: int
+    key_tokens_per_day: int
+    key_tokens_per_month: int
+    key_token_reserve: int
+
     workers: int
     max_memory_bytes: int
     drain_seconds: float

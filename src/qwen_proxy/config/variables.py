@@ -35,6 +35,8 @@ from qwen_proxy.config.values import (
     whole,
 )
 
+MOST_OF_A_LIMIT: Final = 10**12
+
 
 class Variable(Struct, frozen=True):
     """`field` is its name in Settings; `default` is text, read like a given value; `secret` is never shown.
@@ -208,6 +210,60 @@ _ACCOUNTS: Final = Group(
             whole(1, 20),
             "5",
             "Accounts added at once; sign-ins through one exit stay one at a time",
+            is_live=True,
+        ),
+    ),
+)
+
+_KEYS: Final = Group(
+    "Keys and limits",
+    (
+        Variable(
+            "KEY_RPM",
+            "key_rpm",
+            whole(0, MOST_OF_A_LIMIT),
+            "300",
+            "Requests a minute of a key; 0 for no limit",
+            is_live=True,
+        ),
+        Variable(
+            "KEY_CONCURRENCY",
+            "key_concurrency",
+            whole(0, MOST_OF_A_LIMIT),
+            "20",
+            "Requests at a time of a key; 0 for no limit",
+            is_live=True,
+        ),
+        Variable(
+            "KEY_TPM",
+            "key_tpm",
+            whole(0, MOST_OF_A_LIMIT),
+            "0",
+            "Tokens a minute of a key; 0 for no limit",
+            is_live=True,
+        ),
+        Variable(
+            "KEY_TOKENS_PER_DAY",
+            "key_tokens_per_day",
+            whole(0, MOST_OF_A_LIMIT),
+            "0",
+            "Tokens a day (UTC) of a key; 0 for no limit",
+            is_live=True,
+        ),
+        Variable(
+            "KEY_TOKENS_PER_MONTH",
+            "key_tokens_per_month",
+            whole(0, MOST_OF_A_LIMIT),
+            "0",
+            "Tokens a calendar month (UTC) of a key; 0 for no limit",
+            is_live=True,
+        ),
+        Variable(
+            "KEY_TOKEN_RESERVE",
+            "key_token_reserve",
+            whole(1, 1_000_000),
+            "1024",
+            "Tokens reserved for a reply whose request names no max_tokens, where tokens are limited",
             is_live=True,
         ),
     ),
@@ -510,7 +566,7 @@ _LOGGING: Final = Group(
     ),
 )
 
-GROUPS: Final = (_SERVICE, _ACCOUNTS, _WORKERS, _CHAT, _MODELS, _UPSTREAM, _STORAGE, _LOGGING)
+GROUPS: Final = (_SERVICE, _ACCOUNTS, _KEYS, _WORKERS, _CHAT, _MODELS, _UPSTREAM, _STORAGE, _LOGGING)
 VARIABLES: Final = tuple(variable for group in GROUPS for variable in group.variables)
 BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 NAMES: Final = frozenset(BY_NAME)

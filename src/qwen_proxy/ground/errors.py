@@ -6,8 +6,12 @@ be shown to a client: it never holds a secret or upstream content.
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import Enum
+from math import ceil
 from typing import ClassVar, Final, Literal
+
+from qwen_proxy.ground.limits import LimitFacts, LimitName
 
 
 class Blame(Enum):
@@ -28,6 +32,7 @@ class ProxyError(Exception):
 
 
 MOST_TOLD: Final = 20  # names in one sentence
+PLACE_SECONDS: Final = 1.0  # when to come again for a place: our own word; a request may end at any moment
 
 
 # --- the client's ------------------------------------------------------------------------------------------
@@ -73,6 +78,46 @@ class NotAllowed(ClientError):
         )
         self.kind = kind
         self.allowed = tuple(allowed)
+
+
+class KeyLimitReached(ClientError):
+    """A limit of the key is used up. `facts`: of all its limits.
+
+    resets_at: Unix seconds; None where it is no window that ends: requests at a time.
+    """
+
+    def __init__(
+        self, name: LimitName, limit: int, used: int, requested: int, *, facts: LimitFacts, resets_at: float | None
+    ) -> None:
+        message = f"rate limit reached for this API key on {name}: Limit {limit}, Used {used}, Requested {requested}."
+        if resets_at is None:
+            self.retry_after_seconds = PLACE_SECONDS
+            message += " Please try again when one of them has ended."
+        else:
+            self.retry_after_seconds = max(0.0, resets_at - facts.at)
+            message += (
+                f" Please try again in {ceil(self.retry_after_seconds)}s:"
+                f" the limit resets at {datetime.fromtimestamp(ceil(resets_at), UTC):%Y-%m-%dT%H:%M:%SZ}."
+            )
+        super().__init__(message)
+        self.name = name
+        self.limit = limit
+        self.used = used
+        self.requested = requested
+        self.resets_at = resets_at
+        self.facts = facts
+
+
+class LimitTooSmall(KeyLimitReached):
+    """The request alone is more than the whole limit: waiting does not help."""
+
+    def __init__(self, name: LimitName, limit: int, requested: int, *, facts: LimitFacts) -> None:
+        super().__init__(name, limit, 0, requested, facts=facts, resets_at=None)
+        self.retry_after_seconds = None
+        self.args = (
+            f"request too large for this API key on {name}: Limit {limit}, Requested {requested}. The prompt must be"
+            " shorter.",
+        )
 
 
 class NotFound(ClientError):

@@ -9,6 +9,7 @@ from qwen_proxy.chat.events import Batch, Usage
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult
 from qwen_proxy.ground.errors import ProxyError
+from qwen_proxy.ground.limits import LimitFacts
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
@@ -113,4 +114,8 @@ class ClientProtocol(Protocol):
 
     def error(self, error: ProxyError, request_id: str) -> ErrorReply:
         """Total: there is a reply for every class of the tree."""
+        ...
+
+    def limit_headers(self, facts: LimitFacts) -> tuple[tuple[str, str], ...]:
+        """Headers that tell a caller of its key's limits, on every answer, good or bad."""
         ...

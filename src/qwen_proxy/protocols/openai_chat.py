@@ -34,7 +34,9 @@ from qwen_proxy.chat.events import (
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import Called, ChatResult, Said, total_usage
 from qwen_proxy.ground.errors import ProxyError, UnsupportedParameter
+from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.openai_chat_body import decode
 from qwen_proxy.protocols.openai_chat_request import choices, request
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
@@ -95,6 +97,9 @@ class OpenAIChat:
 
     def error(self, error: ProxyError, request_id: str) -> ErrorReply:
         return error_reply(error, request_id)
+
+    def limit_headers(self, facts: LimitFacts) -> tuple[tuple[str, str], ...]:
+        return openai_headers(facts)
 
 
 class ChunkEncoder:

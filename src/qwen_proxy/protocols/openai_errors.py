@@ -20,6 +20,7 @@ from qwen_proxy.ground.errors import (
     ContentRefused,
     ExitError,
     InvalidRequest,
+    KeyLimitReached,
     MethodNotAllowed,
     ModelNotFound,
     NoAccountUsable,
@@ -65,6 +66,7 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     Unauthenticated: Terms(401, _INVALID, "invalid_api_key"),
     PermissionDenied: Terms(403, _INVALID, "permission_denied"),
     NotAllowed: Terms(403, _INVALID, "permission_denied"),
+    KeyLimitReached: Terms(429, "rate_limit_error", "rate_limit_exceeded"),
     NotFound: Terms(404, _INVALID, "not_found"),
     AlreadyExists: Terms(409, _INVALID, "already_exists"),
     OriginRefused: Terms(403, _INVALID, "origin_refused"),
@@ -89,6 +91,9 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     ShuttingDown: Terms(503, "server_error", "shutting_down"),
     StoreUnavailable: Terms(503, "server_error", "store_unavailable"),
 }
+
+# SDKs wait for no longer when they are told to; they ask again much sooner instead.
+MOST_WAIT_SECONDS: Final = 60
 
 _TRIED_HERE: Final = (Blame.UPSTREAM, Blame.EXIT, Blame.ACCOUNT)
 
@@ -118,11 +123,17 @@ def error_reply(error: ProxyError, request_id: str) -> ErrorReply:
         headers.append(("Retry-After", str(max(1, ceil(error.retry_after_seconds)))))
     if isinstance(error, QuotaElsewhere):
         headers.append(("x-should-retry", "true"))
-    elif error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable):
+    elif error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable) or _is_far_off(error):
         headers.append(("x-should-retry", "false"))
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", ", ".join(error.allowed)))
     return ErrorReply(status=terms_of(error).status, body=error_body(error, request_id), headers=tuple(headers))
+
+
+def _is_far_off(error: ProxyError) -> bool:
+    if not isinstance(error, KeyLimitReached):
+        return False
+    return error.retry_after_seconds is None or error.retry_after_seconds > MOST_WAIT_SECONDS
 
 
 def _param(error: ProxyError) -> str | None:

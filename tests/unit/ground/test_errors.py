@@ -13,6 +13,8 @@ from qwen_proxy.ground.errors import (
     InputRefused,
     InternalError,
     InvalidRequest,
+    KeyLimitReached,
+    LimitTooSmall,
     MethodNotAllowed,
     ModelNotFound,
     NoAccountUsable,
@@ -40,6 +42,7 @@ from qwen_proxy.ground.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from qwen_proxy.ground.limits import LimitFacts, LimitName
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,22 @@ from qwen_proxy.ground.errors import (
             "may not use the model 'q9'; it may use: q7, q8*",
         ),
         (NotAllowed("model", "q", ["m"] * 22), Blame.CLIENT, "m, m, and 2 more"),
+        (
+            KeyLimitReached(LimitName.TOKENS_PER_DAY, 9, 8, 4, facts=LimitFacts(at=1.0), resets_at=86400.0),
+            Blame.CLIENT,
+            "on tokens per day (TPD): Limit 9, Used 8, Requested 4. Please try again in 86399s: the limit resets at "
+            "1970-01-02T00:00:00Z.",
+        ),
+        (
+            KeyLimitReached(LimitName.CONCURRENT_REQUESTS, 2, 2, 1, facts=LimitFacts(at=1.0), resets_at=None),
+            Blame.CLIENT,
+            "on concurrent requests: Limit 2, Used 2, Requested 1. Please try again when one of them has ended.",
+        ),
+        (
+            LimitTooSmall(LimitName.TOKENS_PER_MINUTE, 9, 10, facts=LimitFacts(at=1.0)),
+            Blame.CLIENT,
+            "request too large for this API key on tokens per min (TPM): Limit 9, Requested 10.",
+        ),
         (NotFound("key 'key_1'"), Blame.CLIENT, "there is no key 'key_1'"),
         (AlreadyExists("this key"), Blame.CLIENT, "this key exists already"),
         (PermissionDenied("an admin key"), Blame.CLIENT, "it needs an admin key"),
@@ -121,3 +140,14 @@ def test_a_time_to_come_again_is_given_only_where_it_is_known():
     assert QuotaExhausted().retry_after_seconds is None
     assert QuotaExhausted(60).retry_after_seconds == QuotaExhausted(60).rest_seconds == 60
     assert AccountsBusy("all busy", 2.5).retry_after_seconds == 2.5
+
+
+def test_a_limit_says_when_to_come_again_unless_that_does_not_help():
+    facts = LimitFacts(at=100.0)
+    ended = KeyLimitReached(LimitName.REQUESTS_PER_MINUTE, 3, 3, 1, facts=facts, resets_at=120.5)
+    assert (ended.retry_after_seconds, ended.facts, ended.name) == (20.5, facts, LimitName.REQUESTS_PER_MINUTE)
+    over = KeyLimitReached(LimitName.REQUESTS_PER_MINUTE, 3, 3, 1, facts=facts, resets_at=99.0)
+    assert over.retry_after_seconds == 0.0
+    places = KeyLimitReached(LimitName.CONCURRENT_REQUESTS, 3, 3, 1, facts=facts, resets_at=None)
+    assert places.retry_after_seconds == 1.0
+    assert LimitTooSmall(LimitName.TOKENS_PER_DAY, 3, 4, facts=facts).retry_after_seconds is None

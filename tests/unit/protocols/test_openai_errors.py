@@ -15,6 +15,8 @@ from qwen_proxy.ground.errors import (
     InputRefused,
     InternalError,
     InvalidRequest,
+    KeyLimitReached,
+    LimitTooSmall,
     MethodNotAllowed,
     ModelNotFound,
     NoAccountUsable,
@@ -42,11 +44,16 @@ from qwen_proxy.ground.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from qwen_proxy.ground.limits import LimitFacts, LimitName
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.openai_errors import TERMS, terms_of
 
 INVALID = "invalid_request_error"
 UPSTREAM = "upstream_error"
+
+
+def limit_reached(resets_at: float | None) -> KeyLimitReached:
+    return KeyLimitReached(LimitName.REQUESTS_PER_MINUTE, 3, 3, 1, facts=LimitFacts(at=100.0), resets_at=resets_at)
 
 
 class Unheard(ProxyError):
@@ -60,6 +67,7 @@ CASES: list[tuple[ProxyError, int, str, str | None, str | None]] = [
     (PermissionDenied("an admin key"), 403, INVALID, None, "permission_denied"),
     (Unauthenticated("this API key was revoked"), 401, INVALID, None, "invalid_api_key"),
     (NotAllowed("endpoint", "chat", ["models"]), 403, INVALID, None, "permission_denied"),
+    (limit_reached(130.0), 429, "rate_limit_error", None, "rate_limit_exceeded"),
     (NotFound("key 'key_1'"), 404, INVALID, None, "not_found"),
     (AlreadyExists("this key"), 409, INVALID, None, "already_exists"),
     (OriginRefused("another page sent this"), 403, INVALID, None, "origin_refused"),
@@ -122,6 +130,10 @@ def test_what_nobody_expected_gives_nothing_away():
     [
         (InvalidRequest("bad"), {}),
         (ShuttingDown(), {}),
+        (limit_reached(130.2), {"Retry-After": "31"}),
+        (limit_reached(161.0), {"Retry-After": "61", "x-should-retry": "false"}),
+        (limit_reached(None), {"Retry-After": "1"}),
+        (LimitTooSmall(LimitName.TOKENS_PER_DAY, 3, 4, facts=LimitFacts(at=0.0)), {"x-should-retry": "false"}),
         (MethodNotAllowed("PUT", "/x", ["GET", "POST"]), {"Allow": "GET, POST"}),
         (ReplyCut(), {"x-should-retry": "false"}),
         (UpstreamChallenged("html"), {"x-should-retry": "false"}),

@@ -16,10 +16,10 @@ START = 1_800_000_000.0  # a minute and an hour begin
 
 
 class Process:
-    def __init__(self, id: str, store: MemoryStore, clock: FakeClock) -> None:
+    def __init__(self, id: str, store: MemoryStore, clock: FakeClock, membership: Membership | None = None) -> None:
         self.clock = clock
         self.line = Line(store)
-        self.membership = Membership(self.line, clock, id=id)
+        self.membership = membership or Membership(self.line, clock, id=id)
         self.allowances = Allowances(self.line, self.membership, clock)
         self.purse = Purse(self.membership, clock)
         self.membership.add(self.allowances)
