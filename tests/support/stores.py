@@ -6,7 +6,6 @@ from typing import Self, TypeVar
 
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.state.store import (
-    PROCESS_SECONDS,
     Beat,
     Change,
     Changes,
@@ -25,7 +24,6 @@ from qwen_proxy.state.store import (
     UsageKey,
     Written,
 )
-from tests.support.clock import FakeClock
 
 T = TypeVar("T")
 
@@ -142,18 +140,3 @@ class ShakyStore:
 
     async def erase(self) -> None:
         await self._through("erase", self._store.erase())
-
-
-async def keep_apart_while_time_jumps(store: Store, clock: FakeClock, seconds: float) -> None:
-    """One process beats, one does not, and the wall clock jumps: that tells nothing of who lives."""
-    for id in ("quiet", "alive"):
-        row = ProcessRow(id=id, host="", pid=1, started_at=0.0, beat_at=0.0, is_hungry=False, status=b"")
-        await store.join(row, [Hold(id, 1)])
-    await clock.advance(PROCESS_SECONDS / 2)
-    clock.set_wall_clock(clock.now() + seconds)
-    assert (await store.beat("alive", is_hungry=False, status=b"")).processes == 2
-    assert await store.taken("") == {"alive": 1, "quiet": 1}
-    assert [each.id for each in await store.processes()] == ["alive", "quiet"]
-    await clock.advance(PROCESS_SECONDS / 2)
-    assert await store.taken("") == {"alive": 1}
-    assert (await store.beat("alive", is_hungry=False, status=b"")).processes == 1

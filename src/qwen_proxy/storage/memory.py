@@ -60,7 +60,6 @@ class MemoryStore:
         self._hours: dict[UsageKey, UsageCounts] = {}
         self._days: dict[UsageKey, UsageCounts] = {}
         self._processes: dict[str, ProcessRow] = {}
-        self._heard: dict[str, float] = {}  # process -> when, by a clock that nobody sets
         self._slots: dict[str, dict[str, int]] = defaultdict(dict)  # name -> process -> count
         self._allowances: dict[str, tuple[float, int]] = {}  # name -> end, used
 
@@ -193,7 +192,6 @@ class MemoryStore:
     async def join(self, row: ProcessRow, holds: Sequence[Hold]) -> None:
         self._free(row.id)
         self._processes[row.id] = replace(row, beat_at=self._clock.now())
-        self._heard[row.id] = self._clock.monotonic()
         for hold in holds:
             self._hold(row.id, hold)
 
@@ -202,13 +200,11 @@ class MemoryStore:
         row = self._processes.get(process)
         if row is not None:
             self._processes[process] = replace(row, beat_at=self._clock.now(), is_hungry=is_hungry, status=status)
-            self._heard[process] = self._clock.monotonic()
         hungry = any(other.is_hungry for other in self._processes.values() if other.id != process)
         return Beat(is_known=row is not None, processes=len(self._processes), others_are_hungry=hungry)
 
     async def leave(self, process: str) -> None:
         self._processes.pop(process, None)
-        self._heard.pop(process, None)
         self._free(process)
 
     async def processes(self) -> list[ProcessRow]:
@@ -216,9 +212,9 @@ class MemoryStore:
         return [row for _, row in sorted(self._processes.items())]
 
     def _bury(self) -> None:
-        now = self._clock.monotonic()
-        for process in [id for id in self._processes if self._heard[id] + PROCESS_SECONDS <= now]:
-            del self._processes[process], self._heard[process]
+        now = self._clock.now()
+        for process in [row.id for row in self._processes.values() if row.beat_at + PROCESS_SECONDS <= now]:
+            del self._processes[process]
             self._free(process)
 
     def _free(self, process: str) -> None:

@@ -123,30 +123,30 @@ class SqliteStore:
     # --- processes
 
     async def join(self, row: ProcessRow, holds: Sequence[Hold]) -> None:
-        await self._writer.ask(lambda db: sharing.join(db, row, holds, self._instant()))
+        await self._writer.ask(lambda db: sharing.join(db, row, holds, self._clock.now()))
 
     async def beat(self, process: str, *, is_hungry: bool, status: bytes) -> Beat:
-        return await self._writer.ask(lambda db: sharing.beat(db, process, is_hungry, status, self._instant()))
+        return await self._writer.ask(lambda db: sharing.beat(db, process, is_hungry, status, self._clock.now()))
 
     async def leave(self, process: str) -> None:
         await self._writer.ask(lambda db: sharing.leave(db, process))
 
     async def processes(self) -> list[ProcessRow]:
-        return await self._reader.ask(lambda db: sharing.processes(db, self._instant()))
+        return await self._reader.ask(lambda db: sharing.processes(db, self._clock.now()))
 
     # --- blocks
 
     async def take(self, process: str, wanted: SlotsWanted) -> SlotsTaken:
-        return await self._writer.ask(lambda db: sharing.take(db, process, wanted, self._instant()))
+        return await self._writer.ask(lambda db: sharing.take(db, process, wanted, self._clock.now()))
 
     async def give(self, process: str, holds: Sequence[Hold]) -> None:
         await self._writer.ask(lambda db: sharing.give(db, process, holds))
 
     async def taken(self, prefix: str) -> dict[str, int]:
-        return await self._reader.ask(lambda db: sharing.taken(db, prefix, self._instant()))
+        return await self._reader.ask(lambda db: sharing.taken(db, prefix, self._clock.now()))
 
     async def draw(self, draws: Sequence[Draw]) -> list[Drawn]:
-        return await self._writer.ask(lambda db: sharing.draw(db, draws, self._instant()))
+        return await self._writer.ask(lambda db: sharing.draw(db, draws, self._clock.now()))
 
     async def charge(self, charges: Sequence[Charge]) -> None:
         await self._writer.ask(lambda db: sharing.charge(db, charges, self._clock.now()))
@@ -165,9 +165,6 @@ class SqliteStore:
         Raises StoreUnavailable, which leaves nothing at `path`.
         """
         await self._aside(lambda db: care.back_up(db, path))
-
-    def _instant(self) -> sharing.Instant:
-        return sharing.Instant(self._clock.now(), self._clock.monotonic())
 
     async def _aside(self, call: Callable[[sqlite3.Connection], T]) -> T:
         """What takes long has a thread and a connection of its own."""

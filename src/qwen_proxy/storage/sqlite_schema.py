@@ -40,8 +40,7 @@ _FIRST: Final = (
         PRIMARY KEY (by_day, starts_at, key, account, model, feature)) WITHOUT ROWID""",
     """CREATE TABLE process (
         id TEXT NOT NULL PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started_at REAL NOT NULL,
-        beat_at REAL NOT NULL, beat_monotonic REAL NOT NULL, is_hungry INTEGER NOT NULL, status BLOB NOT NULL)
-        WITHOUT ROWID""",
+        beat_at REAL NOT NULL, is_hungry INTEGER NOT NULL, status BLOB NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE slot (
         name TEXT NOT NULL, process TEXT NOT NULL, count INTEGER NOT NULL,
         PRIMARY KEY (name, process)) WITHOUT ROWID""",

@@ -1,13 +1,8 @@
-"""Processes, slots and allowances in SQLite: each function is one call, within a transaction of its caller's.
-
-Who lives is judged by the machine's monotonic clock, which all its processes share and nobody sets: a machine that was
-asleep and has its time corrected must not take its processes for gone. What was beating before the machine started anew
-has a time far in the future.
-"""
+"""Processes, slots and allowances in SQLite: each function is one call, within a transaction of its caller's."""
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from qwen_proxy.state.store import (
     PROCESS_SECONDS,
@@ -25,28 +20,19 @@ from qwen_proxy.storage.sharing import Claim, share, shared_out
 FEW_NAMES: Final = 16  # for more of them one walk over the table costs less than a search for each
 
 
-class Instant(NamedTuple):
-    """unix: seconds of the wall clock. monotonic: seconds of the clock that liveness is judged by."""
-
-    unix: float
-    monotonic: float
-
-
-def join(db: sqlite3.Connection, row: ProcessRow, holds: Sequence[Hold], now: Instant) -> None:
+def join(db: sqlite3.Connection, row: ProcessRow, holds: Sequence[Hold], now: float) -> None:
     leave(db, row.id)
     db.execute(
-        "INSERT INTO process (id, host, pid, started_at, beat_at, beat_monotonic, is_hungry, status)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (row.id, row.host, row.pid, row.started_at, now.unix, now.monotonic, row.is_hungry, row.status),
+        "INSERT INTO process (id, host, pid, started_at, beat_at, is_hungry, status) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (row.id, row.host, row.pid, row.started_at, now, row.is_hungry, row.status),
     )
     _hold(db, row.id, holds)
 
 
-def beat(db: sqlite3.Connection, process: str, is_hungry: bool, status: bytes, now: Instant) -> Beat:
+def beat(db: sqlite3.Connection, process: str, is_hungry: bool, status: bytes, now: float) -> Beat:
     living = _bury(db, now)
     known = db.execute(
-        "UPDATE process SET beat_at = ?, beat_monotonic = ?, is_hungry = ?, status = ? WHERE id = ?",
-        (now.unix, now.monotonic, is_hungry, status, process),
+        "UPDATE process SET beat_at = ?, is_hungry = ?, status = ? WHERE id = ?", (now, is_hungry, status, process)
     )
     (others,) = db.execute("SELECT COUNT(*) FROM process WHERE is_hungry AND id != ?", (process,)).fetchone()
     return Beat(is_known=known.rowcount > 0, processes=len(living), others_are_hungry=others > 0)
@@ -57,10 +43,10 @@ def leave(db: sqlite3.Connection, process: str) -> None:
     db.execute("DELETE FROM slot WHERE process = ?", (process,))
 
 
-def processes(db: sqlite3.Connection, now: Instant) -> list[ProcessRow]:
+def processes(db: sqlite3.Connection, now: float) -> list[ProcessRow]:
     rows = db.execute(
-        f"SELECT id, host, pid, started_at, beat_at, is_hungry, status FROM process WHERE {_LIVES} ORDER BY id",
-        _living(now),
+        "SELECT id, host, pid, started_at, beat_at, is_hungry, status FROM process WHERE beat_at > ? ORDER BY id",
+        (now - PROCESS_SECONDS,),
     )
     return [
         ProcessRow(
@@ -76,7 +62,7 @@ def processes(db: sqlite3.Connection, now: Instant) -> list[ProcessRow]:
     ]
 
 
-def take(db: sqlite3.Connection, process: str, wanted: SlotsWanted, now: Instant) -> SlotsTaken:
+def take(db: sqlite3.Connection, process: str, wanted: SlotsWanted, now: float) -> SlotsTaken:
     living = _bury(db, now)
     if process not in living:
         return SlotsTaken(holds=(), full=())
@@ -98,18 +84,18 @@ def give(db: sqlite3.Connection, process: str, holds: Sequence[Hold]) -> None:
     )
 
 
-def taken(db: sqlite3.Connection, prefix: str, now: Instant) -> dict[str, int]:
+def taken(db: sqlite3.Connection, prefix: str, now: float) -> dict[str, int]:
     rows = db.execute(
         "SELECT name, SUM(count) FROM slot WHERE name >= ? AND substr(name, 1, ?) = ?"
-        f" AND process IN (SELECT id FROM process WHERE {_LIVES}) GROUP BY name",
-        (prefix, len(prefix), prefix, *_living(now)),
+        " AND process IN (SELECT id FROM process WHERE beat_at > ?) GROUP BY name",
+        (prefix, len(prefix), prefix, now - PROCESS_SECONDS),
     )
     return dict(rows.fetchall())
 
 
-def draw(db: sqlite3.Connection, draws: Sequence[Draw], now: Instant) -> list[Drawn]:
+def draw(db: sqlite3.Connection, draws: Sequence[Draw], now: float) -> list[Drawn]:
     living = len(_bury(db, now))
-    return [_draw(db, each, living, now.unix) for each in draws]
+    return [_draw(db, each, living, now) for each in draws]
 
 
 def charge(db: sqlite3.Connection, charges: Sequence[Charge], now: float) -> None:
@@ -122,19 +108,11 @@ def sweep(db: sqlite3.Connection, now: float) -> None:
     db.execute("DELETE FROM allowance WHERE ends_at <= ?", (now,))
 
 
-_LIVES: Final = "beat_monotonic > ? AND beat_monotonic <= ?"
-
-
-def _living(now: Instant) -> tuple[float, float]:
-    """The values for _LIVES. One that is read may have beaten a moment behind `now`."""
-    return now.monotonic - PROCESS_SECONDS, now.monotonic + PROCESS_SECONDS
-
-
-def _bury(db: sqlite3.Connection, now: Instant) -> set[str]:
+def _bury(db: sqlite3.Connection, now: float) -> set[str]:
     """Free what the gone have held. Returns who lives."""
     living: set[str] = set()
-    for id, lives in db.execute(f"SELECT id, {_LIVES} FROM process", _living(now)).fetchall():
-        if lives:
+    for id, beat_at in db.execute("SELECT id, beat_at FROM process").fetchall():
+        if beat_at > now - PROCESS_SECONDS:
             living.add(id)
         else:
             leave(db, id)

@@ -1,11 +1,8 @@
 """What the suite over all stores can't ask of the memory store, since real time would have to pass for others."""
 
-import pytest
-
 from qwen_proxy.state.store import TRACE_SECONDS, Delete, Draw, Kind, Put
 from qwen_proxy.storage.memory import MemoryStore
 from tests.support.clock import FakeClock
-from tests.support.stores import keep_apart_while_time_jumps
 
 WATCHED = Kind(name="watched", is_watched=True)
 
@@ -25,11 +22,6 @@ async def test_traces_of_deleted_records_are_swept_after_their_time() -> None:
     assert (await store.changes(now)).is_complete
     await store.write([Put(kind=WATCHED, id="kept", value=b"2")])
     assert [record.id for record in (await store.changes(now)).records] == ["kept"]
-
-
-@pytest.mark.parametrize("seconds", [-86_400.0, 86_400.0])
-async def test_a_corrected_time_takes_no_process_for_gone(seconds: float) -> None:
-    await keep_apart_while_time_jumps(MemoryStore(clock := FakeClock()), clock, seconds)
 
 
 async def test_what_has_ended_takes_no_memory_behind_a_sweep() -> None:

@@ -10,27 +10,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.tasks import Tasks
-from qwen_proxy.state.store import (
-    TRACE_SECONDS,
-    Append,
-    Conflict,
-    Delete,
-    Draw,
-    Hold,
-    Kind,
-    ProcessRow,
-    Put,
-    SlotsWanted,
-)
+from qwen_proxy.state.store import TRACE_SECONDS, Append, Conflict, Delete, Draw, Kind, Put
 from qwen_proxy.storage.sqlite import SqliteStore
 from tests.support.clock import FakeClock
 from tests.support.freed import until
-from tests.support.stores import keep_apart_while_time_jumps
 
 PLAIN = Kind(name="plain")
 QUICK = Kind(name="quick", is_flushed=False)
@@ -198,25 +185,6 @@ async def test_a_file_that_another_keeps_locked_while_it_is_made_is_waited_for(p
             await asyncio.sleep(0.02)
             other.execute("ROLLBACK")
             await task
-
-
-@pytest.mark.parametrize("seconds", [-86_400.0, 86_400.0])
-async def test_a_corrected_time_takes_no_process_for_gone(path: Path, seconds: float) -> None:
-    clock = FakeClock()
-    async with SqliteStore(path, clock) as store:
-        await keep_apart_while_time_jumps(store, clock, seconds)
-
-
-async def test_who_lived_before_the_machine_started_anew_is_gone(path: Path) -> None:
-    row = ProcessRow(id="old", host="", pid=1, started_at=0.0, beat_at=0.0, is_hungry=False, status=b"")
-    async with SqliteStore(path, FakeClock(monotonic=100_000)) as store:
-        await store.join(row, [Hold("x", 3)])
-    async with SqliteStore(path, FakeClock(monotonic=20)) as store:
-        assert await store.processes() == []
-        assert await store.taken("") == {}
-        await store.join(replace(row, id="new"), ())
-        taken = await store.take("new", SlotsWanted(names=("x",), capacity=3, need=3))
-        assert taken.holds == (Hold("x", 3),)
 
 
 # --- groups ------------------------------------------------------------------------------------------------
