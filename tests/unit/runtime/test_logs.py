@@ -1,6 +1,7 @@
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -138,23 +139,30 @@ def test_a_broken_stream_does_not_stop_the_file(tmp_path: Path):
 
 
 class SlowStream(io.StringIO):
-    """Takes nothing until it is let go."""
+    """Takes nothing until it is let go; knows when so many lines were written or told of as dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: int) -> None:
         super().__init__()
         self.go = threading.Event()
+        self.complete = threading.Event()
+        self._missing = lines
 
     def write(self, s: str, /) -> int:
         self.go.wait()
-        return super().write(s)
+        size = super().write(s)
+        self._missing -= s.count('"flood"') + sum(int(count) for count in re.findall(r'"count":(\d+)', s))
+        if self._missing <= 0:
+            self.complete.set()
+        return size
 
 
 def test_stuck_terminal_drops_lines_and_counts_them_instead_of_eating_the_memory():
-    stream = SlowStream()
+    stream = SlowStream(60_000)
     with Logs(JSON, stream):
         for _ in range(60_000):
             log.info("flood")
         stream.go.set()
+        assert stream.complete.wait(30)
     (dropped,) = [line for line in decoded(stream) if line["message"] == "log lines dropped"]
     written = sum(line["message"] == "flood" for line in decoded(stream))
     assert dropped["count"] == 60_000 - written
