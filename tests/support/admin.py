@@ -31,7 +31,7 @@ def table(gateway: Running) -> Sequence[AdminRoute]:
         raise AssertionError
 
     admitted = admission(gateway.settings, gateway.commons, Machine())
-    return admin_routes(gateway.live, gateway.commons, admitted, DiagnosticsRoutes(gather), Machine())
+    return admin_routes(gateway.live, gateway.commons, gateway.pool, admitted, DiagnosticsRoutes(gather), Machine())
 
 
 async def answer(client: aiohttp.ClientSession, method: str, path: str, kind: type[T], **options: Any) -> T:

@@ -94,7 +94,7 @@ async def running(
             open_commons(kept or memory_place(machine.ids), machine) as commons,
             adopted(commons, loaded, machine) as live,
             open_pool(live, door, machine, commons) as pool,
-            open_service(live, commons, door, pool, pool, sock, machine) as server,
+            open_service(live, commons, door, pool, sock, machine) as server,
             aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {USER_KEY}"}) as client,
         ):
             yield Running(loaded, simulator, url, client, pool, server, door.upstream, door.drift, live, commons)

@@ -3,11 +3,12 @@ from its types."""
 
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import asdict
 
 from qwen_proxy.admin.audit import Author
 from qwen_proxy.admin.reading import read_body, read_query
@@ -132,6 +133,11 @@ async def _call(exchange: Exchange, query: type[Q], body: type[B]) -> Call[Q, B]
         body=read_body(body, (await incoming(exchange)).body),
         exchange=exchange,
     )
+
+
+def given(body: Struct) -> dict[str, Any]:
+    """The fields of a body that were not left out, where leaving out means: as it is."""
+    return {name: value for name, value in asdict(body).items() if value is not UNSET}
 
 
 def json_response(status: int, body: Struct) -> web.Response:

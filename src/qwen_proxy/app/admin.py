@@ -1,10 +1,14 @@
 """The admin API, put together."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
+from qwen_proxy.accounts.pool import AccountPool
+from qwen_proxy.admin.accounts import AccountRoutes
 from qwen_proxy.admin.diagnostics import DiagnosticsRoutes
+from qwen_proxy.admin.keys import KeyRoutes
 from qwen_proxy.admin.records import RecordRoutes
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.admin.sessions import SessionRoutes
@@ -14,6 +18,7 @@ from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
+from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.serving.auth import Authenticator, Doors
 from qwen_proxy.serving.sessions import Sessions
 from qwen_proxy.serving.throttle import Throttle
@@ -40,12 +45,24 @@ def admission(settings: Settings, commons: Commons, machine: Machine) -> Admissi
 
 
 def admin_routes(
-    live: LiveSettings, commons: Commons, admitted: Admission, diagnostics: DiagnosticsRoutes, machine: Machine
+    live: LiveSettings,
+    commons: Commons,
+    pool: AccountPool,
+    admitted: Admission,
+    diagnostics: DiagnosticsRoutes,
+    machine: Machine,
 ) -> Sequence[AdminRoute]:
     """In the order in which the document has them."""
+
+    async def catch_up() -> None:
+        with suppress(StoreUnavailable):  # what was written is written; the watch will learn of it
+            await commons.watch.catch_up()
+
     return (
         *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
         *SettingsRoutes(live).table(),
+        *KeyRoutes(commons.key_book, catch_up, machine.clock).table(),
+        *AccountRoutes(commons.store, commons.book, pool, catch_up, machine.clock).table(),
         *RecordRoutes(commons.store).table(),
         *UsageRoutes(commons.store, commons.key_book, machine.clock).table(),
         *diagnostics.table(),

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from qwen_proxy import __version__
 from qwen_proxy.accounts.leasing import Leasing, Overview
+from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
 from qwen_proxy.admin.documents import DocumentRoutes
 from qwen_proxy.admin.openapi import ClientRoute
@@ -135,8 +136,7 @@ async def open_service(
     live: LiveSettings,
     commons: Commons,
     door: Door,
-    leasing: Leasing,
-    overview: Overview,
+    pool: AccountPool,
     listener: socket.socket,
     machine: Machine,
     *,
@@ -149,7 +149,7 @@ async def open_service(
     endpoints = Endpoints(
         admitted.authenticator, clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds
     )
-    gateway, catalogue = open_gateway(settings, door, leasing, machine)
+    gateway, catalogue = open_gateway(settings, door, pool, machine)
     models = ModelRoutes(
         catalogue,
         display_names=settings.model_names is ModelNames.DISPLAY,
@@ -160,10 +160,10 @@ async def open_service(
         header_commit_seconds=settings.header_commit_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
     )
-    diagnostics = _diagnostics(door, overview, settings, clock, drift, workers)
+    diagnostics = _diagnostics(door, pool, settings, clock, drift, workers)
     chat = ChatRoutes(gateway, heartbeats, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
-    admin = admin_routes(live, commons, admitted, diagnostics, machine)
-    app = _routes(live, endpoints, chat, models, overview, admin)
+    admin = admin_routes(live, commons, pool, admitted, diagnostics, machine)
+    app = _routes(live, endpoints, chat, models, pool, admin)
     live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models).apply)
     async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")

@@ -27,6 +27,6 @@ async def open_server(
     async with (
         open_door(settings, base_url, machine, is_simulated=is_simulated) as door,
         open_pool(live, door, machine, commons) as pool,
-        open_service(live, commons, door, pool, pool, listener, machine) as server,
+        open_service(live, commons, door, pool, listener, machine) as server,
     ):
         yield server

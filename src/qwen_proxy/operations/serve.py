@@ -265,9 +265,7 @@ async def _serve(
             for each in survey.workers
         ]
 
-    async with open_service(
-        live, commons, door, pool, pool, host.listener, machine, drift=drift, workers=workers
-    ) as server:
+    async with open_service(live, commons, door, pool, host.listener, machine, drift=drift, workers=workers) as server:
         # What has been made by now stays: it need not be looked through for garbage again and again. And a request
         # makes about two hundred objects that live as long as it does: the usual thresholds find them all alive.
         gc.collect()
