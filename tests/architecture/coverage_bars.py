@@ -44,6 +44,7 @@ WHOLE: Final = (
     "state/windows.py",
     "state/kinds.py",
     "state/store.py",
+    "storage/redis_replies.py",
     "storage/sharing.py",
     "upstreams/qwen_web/asking.py",
     "upstreams/qwen_web/candidates.py",

@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from msgspec import Struct
-from redis.asyncio import Redis
 
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.ids import SystemIds
@@ -57,10 +56,10 @@ async def redis() -> AsyncGenerator[Place]:
     server = shared()
     prefix = f"test-{SystemIds().token(12)}"
     clock = FakeClock()
-    async with Redis(unix_socket_path=str(server.socket)) as keys:
+    async with server.raw() as redis:
 
         async def pass_time(seconds: float) -> None:
-            await keys.set(f"{prefix}-now", round((clock.now() + seconds) * 1_000_000))
+            await redis.execute_command("SET", f"{prefix}-now", round((clock.now() + seconds) * 1_000_000))
             await clock.advance(seconds)
 
         await pass_time(0)

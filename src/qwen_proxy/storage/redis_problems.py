@@ -9,6 +9,7 @@ from typing import Final
 from redis import exceptions
 
 OLDEST: Final = (6, 2)
+BROKEN_OFF: Final = "the connection broke off"
 
 # By the code an answer begins with, or that stands in the message of a script that failed (Redis 6.2).
 REFUSALS: Final = {
@@ -35,7 +36,7 @@ def problem(error: BaseException) -> str:
     for each in _causes(error):
         if (found := _problem(each)) is not None:
             return found
-    return "the connection broke off"
+    return BROKEN_OFF
 
 
 def _problem(error: BaseException) -> str | None:
@@ -62,6 +63,8 @@ def _problem(error: BaseException) -> str | None:
             return "its name has no address"
         case ConnectionRefusedError():
             return "connection refused"
+        case ConnectionError():
+            return BROKEN_OFF
         case FileNotFoundError():
             return "there is no such socket"
         case PermissionError():

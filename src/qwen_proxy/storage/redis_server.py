@@ -8,14 +8,14 @@ holds). The next call connects anew by itself.
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from msgspec import Struct
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -28,7 +28,7 @@ from qwen_proxy.storage.redis_replies import Part
 
 CONNECT_SECONDS: Final = 2.0
 CALL_SECONDS: Final = 3.0  # for all of a call: until a connection is free, to connect, and for the answer
-CONNECTIONS: Final = 8  # at most; one of them listens for changes
+CONNECTIONS: Final = 8  # at most, and one that listens for changes
 # A server that vanished is noticed after some 11 seconds also where nothing is sent.
 KEEPALIVE_PROBES: Final = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
 
@@ -40,17 +40,11 @@ end
 
 
 class Script(Struct, frozen=True):
-    """keys: the names of its static keys, or beginnings of keys, in their order."""
+    """keys: how many there are, then each as it stands in Redis; some are the beginnings of keys."""
 
     text: str
     sha: str
-    keys: tuple[str, ...]
-
-
-def script(name: str, keys: str, prelude: str) -> Script:
-    """`keys` with spaces between. prelude: Lua for what the script uses and does not define."""
-    text = prelude + files("qwen_proxy.storage").joinpath("redis_scripts", f"{name}.lua").read_text()
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), tuple(keys.split()))
+    keys: tuple[Part, ...]
 
 
 class _Client(Protocol):
@@ -62,7 +56,8 @@ class RedisServer:
 
     def __init__(self, url: Secret, prefix: str, ca_file: Path | None) -> None:
         self._base = f"{{{prefix}}}:"
-        self._pool = BlockingConnectionPool(**_options(url, ca_file))
+        self._pool = ConnectionPool(**_options(url, ca_file))
+        self._turns = asyncio.Semaphore(CONNECTIONS)  # who came first is served first, which no pool of redis-py does
         self._redis = Redis(connection_pool=self._pool)
         self._redis.response_callbacks.clear()  # the answers as they are
         self._client: _Client = self._redis
@@ -70,51 +65,52 @@ class RedisServer:
     def key(self, name: str) -> str:
         return self._base + name
 
+    def script(self, name: str, keys: str, prelude: str) -> Script:
+        """`keys` with spaces between. prelude: Lua for what the script uses and does not define."""
+        text = prelude + files("qwen_proxy.storage").joinpath("redis_scripts", f"{name}.lua").read_text()
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        names = [self.key(key).encode() for key in keys.split()]
+        return Script(text, sha, (len(names), *names))
+
     async def close(self) -> None:
-        with _ours():
+        with suppress(RedisError, OSError):  # no connection is as good as one that is closed
             await self._pool.aclose()
 
     async def call(self, *parts: Part) -> object:
         """Bytes, numbers, None, and lists of these. Raises StoreUnavailable."""
-        async with self._bounded():
-            return await self._client.execute_command(*parts)
+        with _Ours():
+            return await self._send(*parts)
 
     async def ask(self, *parts: Part) -> object:
         """As `call`, but None where the server refuses the command, as one does that another manages."""
-        async with self._bounded():
-            try:
-                return await self._client.execute_command(*parts)
-            except ResponseError:
-                return None
+        with _Ours(), suppress(ResponseError):
+            return await self._send(*parts)
 
     async def run(self, script: Script, function: str, *parts: Part) -> bytes:
         """The MessagePack that the script gives. Raises StoreUnavailable."""
-        keys: Sequence[Part] = [len(script.keys), *map(self.key, script.keys), function]
-        async with self._bounded():
+        with _Ours():
             try:
-                told = await self._client.execute_command("EVALSHA", script.sha, *keys, *parts)
+                told = await self._send("EVALSHA", script.sha, *script.keys, function, *parts)
             except NoScriptError:  # after a restart; nothing was done
-                told = await self._client.execute_command("EVAL", script.text, *keys, *parts)
+                told = await self._send("EVAL", script.text, *script.keys, function, *parts)
         assert isinstance(told, bytes)
         return told
 
-    @asynccontextmanager
-    async def _bounded(self) -> AsyncGenerator[None]:
-        with _ours():
-            async with asyncio.timeout(CALL_SECONDS):
-                try:
-                    yield
-                except ResponseError as error:
-                    if is_of_a_replica(error):
-                        # Another has its place now. Connections that are made anew find it, where its name leads there.
-                        await self._pool.disconnect(inuse_connections=False)
-                    raise
+    async def _send(self, *parts: Part) -> object:
+        async with asyncio.timeout(CALL_SECONDS), self._turns:
+            try:
+                return await self._client.execute_command(*parts)
+            except ResponseError as error:
+                if is_of_a_replica(error):
+                    # Another has its place now. Connections that are made anew find it, where the name leads there.
+                    await self._pool.disconnect(inuse_connections=False)
+                raise
 
     @asynccontextmanager
     async def subscription(self, channel: str) -> AsyncGenerator["Subscription"]:
         """Raises StoreUnavailable, also from what is done inside."""
         pubsub: Any = self._redis.pubsub()  # pyright: ignore[reportUnknownMemberType] - it takes any keyword
-        with _ours():
+        with _Ours():
             try:
                 async with asyncio.timeout(CALL_SECONDS):
                     await pubsub.subscribe(channel)
@@ -129,12 +125,15 @@ class Subscription(Protocol):
         ...
 
 
-@contextmanager
-def _ours() -> Generator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable(problem(error)) from error
+class _Ours:  # a class, since this is around every call: a generator costs several times as much
+    """Foreign exceptions become ours here."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, RedisError | OSError):
+            raise StoreUnavailable(problem(error)) from error
 
 
 def _options(url: Secret, ca_file: Path | None) -> dict[str, Any]:
@@ -149,8 +148,6 @@ def _options(url: Secret, ca_file: Path | None) -> dict[str, Any]:
     return options | {
         "protocol": 2,
         "driver_info": None,
-        "max_connections": CONNECTIONS,
-        "timeout": None,
         "socket_timeout": None,
         "socket_connect_timeout": CONNECT_SECONDS,
         "retry": Retry(NoBackoff(), 0),

@@ -110,11 +110,11 @@ local function share(plenty, extra, living)
     return math.max(0, math.min(extra, part))
 end
 
--- How many are taken of each name in ARGV from `first` on.
-local function claims(first)
+-- How many are taken of each name.
+local function claims(names)
     local counts = {}
-    for from = first, #ARGV, PAGE do
-        local found = call('HMGET', taken, unpack(ARGV, from, math.min(from + PAGE - 1, #ARGV)))
+    for from = 1, #names, PAGE do
+        local found = call('HMGET', taken, unpack(names, from, math.min(from + PAGE - 1, #names)))
         for i = 1, #found do
             counts[#counts + 1] = tonumber(found[i] or 0)
         end
@@ -145,7 +145,7 @@ local function share_out(granted, counts, capacity, count, is_spread)
     end
 end
 
--- ARGV: process, capacity, need, extra, whether spread, names. What was granted, as place of the name from 0 and count,
+-- ARGV: process, capacity, need, extra, whether spread, names (MessagePack). What was granted, as place of the name from 0 and count,
 -- and the places of the names that are full now.
 local function take(process, capacity, need, extra)
     local living = bury()
@@ -153,7 +153,8 @@ local function take(process, capacity, need, extra)
         return {{}, {}}
     end
     capacity = tonumber(capacity)
-    local counts = claims(7)
+    local names = cmsgpack.unpack(ARGV[7])
+    local counts = claims(names)
     local plenty = 0
     for _, each in ipairs(counts) do
         plenty = plenty + math.max(0, capacity - each)
@@ -165,7 +166,7 @@ local function take(process, capacity, need, extra)
     local holds, full = {}, {}
     for i, each in ipairs(counts) do
         if granted[i] > 0 then
-            hold(process, ARGV[6 + i], granted[i])
+            hold(process, names[i], granted[i])
             holds[#holds + 1] = {i - 1, granted[i]}
         end
         if each + granted[i] >= capacity then
