@@ -110,43 +110,56 @@ local function share(plenty, extra, living)
     return math.max(0, math.min(extra, part))
 end
 
--- How many are taken of each name.
-local function claims(names)
-    local counts = {}
+-- How many are taken of each name, how many are free of all, and the fewest that are taken of one that has some free.
+local function claims(names, capacity)
+    local counts, plenty, level = {}, 0, capacity
     for from = 1, #names, PAGE do
         local found = call('HMGET', taken, unpack(names, from, math.min(from + PAGE - 1, #names)))
         for i = 1, #found do
-            counts[#counts + 1] = tonumber(found[i] or 0)
+            local count = found[i] and tonumber(found[i]) or 0
+            counts[from + i - 1] = count
+            if count < capacity then
+                plenty = plenty + capacity - count
+                level = count < level and count or level
+            end
         end
     end
-    return counts
+    return counts, plenty, level
 end
 
--- Adds to `granted` what each name gives of `count`: from the fewest taken first, or in order of the names.
-local function share_out(granted, counts, capacity, count, is_spread)
-    local level = capacity
-    for i, each in ipairs(counts) do
-        granted[i] = 0
-        if is_spread then
-            level = math.min(level, each)
-        else
-            granted[i] = math.min(math.max(0, capacity - each), count)
-            count = count - granted[i]
-        end
-    end
+-- What each name gives of `count`, which is free: one by one from the fewest taken, by their order where equal.
+local function spread(counts, count, level)
+    local granted = {}
     while count > 0 do
-        for i, each in ipairs(counts) do
-            if count > 0 and each + granted[i] == level and level < capacity then
-                granted[i] = granted[i] + 1
+        for i = 1, #counts do
+            if counts[i] + (granted[i] or 0) == level then
+                granted[i] = (granted[i] or 0) + 1
                 count = count - 1
+                if count == 0 then
+                    break
+                end
             end
         end
         level = level + 1
     end
+    return granted
 end
 
--- ARGV: process, capacity, need, extra, whether spread, names (MessagePack). What was granted, as place of the name from 0 and count,
--- and the places of the names that are full now.
+-- The same strictly in order of the names.
+local function in_order(counts, count, capacity)
+    local granted = {}
+    for i = 1, #counts do
+        granted[i] = math.min(math.max(0, capacity - counts[i]), count)
+        count = count - granted[i]
+        if count == 0 then
+            break
+        end
+    end
+    return granted
+end
+
+-- ARGV: process, capacity, need, extra, whether spread, names (MessagePack). What was granted, as place of the name from
+-- 0 and count, and the places of the names that are full now.
 local function take(process, capacity, need, extra)
     local living = bury()
     if not call('ZSCORE', beats, process) then
@@ -154,22 +167,18 @@ local function take(process, capacity, need, extra)
     end
     capacity = tonumber(capacity)
     local names = cmsgpack.unpack(ARGV[7])
-    local counts = claims(names)
-    local plenty = 0
-    for _, each in ipairs(counts) do
-        plenty = plenty + math.max(0, capacity - each)
-    end
+    local counts, plenty, level = claims(names, capacity)
     local count = math.min(plenty, tonumber(need))
     count = count + share(plenty - count, tonumber(extra), living)
-    local granted = {}
-    share_out(granted, counts, capacity, count, ARGV[6] == '1')
+    local granted = ARGV[6] == '1' and spread(counts, count, level) or in_order(counts, count, capacity)
     local holds, full = {}, {}
-    for i, each in ipairs(counts) do
-        if granted[i] > 0 then
-            hold(process, names[i], granted[i])
-            holds[#holds + 1] = {i - 1, granted[i]}
+    for i = 1, #counts do
+        local more = granted[i] or 0
+        if more > 0 then
+            hold(process, names[i], more)
+            holds[#holds + 1] = {i - 1, more}
         end
-        if each + granted[i] >= capacity then
+        if counts[i] + more >= capacity then
             full[#full + 1] = i - 1
         end
     end
