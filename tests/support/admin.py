@@ -11,6 +11,7 @@ from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.app.admin import admin_routes, admission
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.serving.streaming import Heartbeats
 from tests.support.http import ADMIN_KEY
 from tests.support.running import Running
 
@@ -31,7 +32,9 @@ def table(gateway: Running) -> Sequence[AdminRoute]:
         raise AssertionError
 
     admitted = admission(gateway.settings, gateway.commons, Machine())
-    return admin_routes(gateway.live, gateway.commons, gateway.pool, admitted, DiagnosticsRoutes(gather), Machine())
+    heartbeats = Heartbeats(Machine().clock, header_commit_seconds=1, heartbeat_seconds=1)
+    gathering = DiagnosticsRoutes(gather)
+    return admin_routes(gateway.live, gateway.commons, gateway.pool, admitted, gathering, Machine(), heartbeats)
 
 
 async def answer(client: aiohttp.ClientSession, method: str, path: str, kind: type[T], **options: Any) -> T:

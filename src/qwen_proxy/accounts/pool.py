@@ -172,7 +172,8 @@ class AccountPool:
             sign_in, self._find, self._token_changed, self._saver, clock, random, self._tasks, _token_options(options)
         )
         membership.add(self._slots)
-        self._keeper = Role("keeper", lambda: self._tokens.begin(self._seats), self._tokens.end)
+        self._keeper = Role("keeper", self._begin_keeping, self._end_keeping)
+        self._keeping: list[tuple[Callable[[], None], Callable[[], None]]] = []
         membership.compete(self._keeper)
 
     async def __aenter__(self) -> Self:
@@ -428,6 +429,20 @@ class AccountPool:
     @property
     def is_keeper(self) -> bool:
         return self._keeper.is_held
+
+    def while_keeper(self, began: Callable[[], None], ended: Callable[[], None]) -> None:
+        """Called by turns, as this process becomes the keeper and is it no more."""
+        self._keeping.append((began, ended))
+
+    def _begin_keeping(self) -> None:
+        self._tokens.begin(self._seats)
+        for began, _ in self._keeping:
+            began()
+
+    def _end_keeping(self) -> None:
+        self._tokens.end()
+        for _, ended in self._keeping:
+            ended()
 
     # --- what others write (roster.Followers), and what is borrowed (slots.Wanted)
 

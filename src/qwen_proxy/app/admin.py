@@ -5,8 +5,11 @@ from contextlib import suppress
 
 from msgspec import Struct
 
+from qwen_proxy.accounts.bulk.batches import Batches
+from qwen_proxy.accounts.bulk.book import BatchBook
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.accounts import AccountRoutes
+from qwen_proxy.admin.batches import BatchRoutes
 from qwen_proxy.admin.diagnostics import DiagnosticsRoutes
 from qwen_proxy.admin.keys import KeyRoutes
 from qwen_proxy.admin.records import RecordRoutes
@@ -21,6 +24,7 @@ from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.serving.auth import Authenticator, Doors
 from qwen_proxy.serving.sessions import Sessions
+from qwen_proxy.serving.streaming import Heartbeats
 from qwen_proxy.serving.throttle import Throttle
 
 
@@ -44,6 +48,11 @@ def admission(settings: Settings, commons: Commons, machine: Machine) -> Admissi
     return Admission(Authenticator(commons.keys, doors), sessions)
 
 
+def batches(live: LiveSettings, commons: Commons, machine: Machine) -> Batches:
+    book = BatchBook(commons.store, commons.vault)
+    return Batches(book, commons.watch, machine.clock, machine.ids, lambda: live.current.batch_login_concurrency)
+
+
 def admin_routes(
     live: LiveSettings,
     commons: Commons,
@@ -51,6 +60,7 @@ def admin_routes(
     admitted: Admission,
     diagnostics: DiagnosticsRoutes,
     machine: Machine,
+    heartbeats: Heartbeats,
 ) -> Sequence[AdminRoute]:
     """In the order in which the document has them."""
 
@@ -65,5 +75,6 @@ def admin_routes(
         *AccountRoutes(commons.store, commons.book, pool, catch_up, machine.clock).table(),
         *RecordRoutes(commons.store).table(),
         *UsageRoutes(commons.store, commons.key_book, machine.clock).table(),
+        *BatchRoutes(batches(live, commons, machine), commons.book, heartbeats, machine.clock).table(),
         *diagnostics.table(),
     )

@@ -8,7 +8,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from qwen_proxy.accounts.book import AccountBook
-from qwen_proxy.accounts.model import DIRECT, Account
+from qwen_proxy.accounts.bulk.book import BatchBook
+from qwen_proxy.accounts.bulk.runner import BatchRunner
+from qwen_proxy.accounts.bulk.work import Enrolment
+from qwen_proxy.accounts.model import DIRECT, Account, Credential
 from qwen_proxy.accounts.pool import AccountPool, PoolOptions
 from qwen_proxy.app.door import Door, general_exits
 from qwen_proxy.app.machine import Machine
@@ -110,14 +113,37 @@ async def open_pool(live: LiveSettings, door: Door, machine: Machine, commons: C
         pool_options(live.base, is_simulated=door.is_simulated),
     )
     live.on_change(lambda settings: pool.use(pool_options(settings, is_simulated=door.is_simulated)))
+    runner = BatchRunner(
+        BatchBook(commons.store, commons.vault),
+        _enrolment(pool),
+        commons.watch,
+        machine.clock,
+        system_random(),
+        lambda: live.current.batch_login_concurrency,
+    )
+    if not pool.options.only_account:  # else they would be signed in at the simulated upstream
+        pool.while_keeper(runner.start, runner.stop)
     commons.membership.describe(pool.describe)
     door.site.general_exits = lambda: general_exits(live.base, pool.own_exits())
     await commons.watch.load()
-    async with commons.membership, Tasks() as tasks, pool:
+    async with runner, commons.membership, Tasks() as tasks, pool:
         tasks.spawn(commons.watch.run(), name="watch")
         upkeep = keep_up(commons.store, lambda: pool.is_keeper, lambda: live.current, machine.clock)
         tasks.spawn(upkeep, name="upkeep")
         yield pool
+
+
+def _enrolment(pool: AccountPool) -> Enrolment:
+    """How the lines of a batch become accounts."""
+
+    async def add(account: Account, credential: Credential) -> None:
+        await pool.book.put(account, credential=credential)
+
+    async def find(account_id: str) -> Account | None:
+        stored = await pool.book.get(account_id)
+        return None if stored is None else stored.account
+
+    return Enrolment(pool.try_account, add, find)
 
 
 def pool_options(settings: Settings, *, is_simulated: bool = False) -> PoolOptions:

@@ -162,7 +162,7 @@ async def open_service(
     )
     diagnostics = _diagnostics(door, pool, settings, clock, drift, workers)
     chat = ChatRoutes(gateway, heartbeats, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
-    admin = admin_routes(live, commons, pool, admitted, diagnostics, machine)
+    admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats)
     app = _routes(live, endpoints, chat, models, pool, admin)
     live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models).apply)
     async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:

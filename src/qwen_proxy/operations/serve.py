@@ -33,7 +33,7 @@ from qwen_proxy.runtime.logfile import check_folder
 from qwen_proxy.runtime.logs import Logs
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.simulator import Scenario, Simulator
-from qwen_proxy.state.kinds import ACCOUNT
+from qwen_proxy.state.kinds import ACCOUNT, BATCH
 from qwen_proxy.state.store import Record
 from qwen_proxy.storage.redis import RedisStore
 from qwen_proxy.workers.host import WorkerHost, run_worker
@@ -156,7 +156,7 @@ def _worker_command(upstream: str, folder: Path | None, *, is_simulated: bool) -
 
 
 async def _leave_simulator(commons: Commons, leave: Callable[[], None]) -> None:
-    """Wait until somebody adds an account; the simulated one goes then."""
+    """Wait until somebody adds an account, or a batch of them; the simulated one goes then."""
     added = asyncio.Event()
 
     def look(records: Sequence[Record], gone: Sequence[str]) -> None:
@@ -164,6 +164,7 @@ async def _leave_simulator(commons: Commons, leave: Callable[[], None]) -> None:
             added.set()
 
     commons.watch.subscribe(ACCOUNT, look)
+    commons.watch.subscribe(BATCH, look)
     await commons.watch.load()
     async with Tasks() as tasks:
         tasks.spawn(commons.watch.run(), name="watch")
