@@ -5,6 +5,7 @@ somebody's demand, in the store, and hear from there what became of it; who wait
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
@@ -86,6 +87,7 @@ class Tokens:
         self._queue = SignInQueue(clock, random, tasks, spacing_seconds=options.spacing_seconds)
         self._schedule = Schedule(clock, tasks, self._due)
         self._joined: WaitingLine[None] = WaitingLine()
+        self._tried = itertools.count()
         self._awaited: dict[str, int] = {}  # account -> the attempt that those who joined wait for
         self._alarm = Alarm(clock, tasks, self._ring, name="sign-in deadlines")
 
@@ -186,11 +188,13 @@ class Tokens:
             if not ended.done():
                 ended.set_result(result)
 
-        self._queue.ask(exit, account.id, Urgency.BULK, perform)
+        # A key of its own: what the queue takes for the same as another would never be performed, and this never end.
+        key = f"{account.id} {next(self._tried)}"
+        self._queue.ask(exit, key, Urgency.BULK, perform)
         try:
             result = await ended
         finally:
-            self._queue.forget(exit, account.id)
+            self._queue.forget(exit, key)
         if isinstance(result, ProxyError):
             raise result
         return result

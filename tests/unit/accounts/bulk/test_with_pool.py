@@ -85,3 +85,15 @@ async def test_a_line_waits_behind_the_sign_ins_of_the_pool():
         assert home.site.names == ["known"]
         await home.clock.advance(SPACING)
         assert home.site.names == ["known", "a"] and (await batches.progress(id)).is_over
+
+
+async def test_a_line_that_was_recalled_at_the_site_and_begun_again_comes_to_its_end():
+    async with house(spacing=SPACING) as home, batches_of(home) as batches:
+        home.site.takes_seconds = 60.0
+        id = (await batches.create(read_lines(pasted("a")))).id
+        await home.clock.advance(1)
+        await batches.pause(id)
+        await home.clock.advance(15)
+        await batches.resume(id)
+        await home.clock.advance(300)
+        assert (await batches.progress(id)).succeeded == 1
