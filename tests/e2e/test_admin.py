@@ -7,7 +7,11 @@ import msgspec
 import pytest
 from aiohttp import ClientSession
 from msgspec import Struct
+from msgspec.structs import replace
 
+from qwen_proxy.accounts.bulk.book import BatchBook
+from qwen_proxy.accounts.bulk.model import Batch, BatchStatus, PauseCause
+from qwen_proxy.accounts.lines import PastedLines
 from qwen_proxy.admin.diagnostics import DiagnosticsBody
 from qwen_proxy.admin.records import AuditBody, ProcessesBody
 from qwen_proxy.admin.routing import AdminRoute
@@ -15,6 +19,8 @@ from qwen_proxy.admin.settings import SettingsBody, SettingsChangedBody, Setting
 from qwen_proxy.config.keybook import NewKey
 from qwen_proxy.ground.errors import AlreadyExists
 from qwen_proxy.ground.secret import Secret
+from qwen_proxy.runtime.clock import SystemClock
+from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.serving.auth import Access
 from tests.support.admin import Json, answer, as_admin, table
 from tests.support.http import ADMIN_KEY, USER_KEY
@@ -31,6 +37,7 @@ class Example(Struct):
 
 VICTIM = "sk-a-key-for-the-examples"
 KEY = "/api/admin/keys/{victim}"  # its id
+BATCH = "/api/admin/accounts/batches/{batch}"  # one in the right state
 ACCOUNT = "/api/admin/accounts/b@example.com"
 EXAMPLES: dict[tuple[str, str], Example] = {
     ("POST", "/api/admin/session"): Example("/api/admin/session", {"api_key": ADMIN_KEY}),
@@ -61,8 +68,26 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("GET", "/api/admin/processes"): Example("/api/admin/processes"),
     ("GET", "/api/admin/usage"): Example("/api/admin/usage?by=key,model"),
     ("GET", "/api/admin/usage.csv"): Example("/api/admin/usage.csv?by=time,key,account,model,feature"),
+    ("POST", "/api/admin/accounts/batches"): Example("/api/admin/accounts/batches", {"lines": "a:b", "dry_run": True}),
+    ("GET", "/api/admin/accounts/batches"): Example("/api/admin/accounts/batches"),
+    ("GET", "/api/admin/accounts/batches/{id}"): Example(BATCH),
+    ("GET", "/api/admin/accounts/batches/{id}/lines"): Example(f"{BATCH}/lines?status=failed"),
+    ("GET", "/api/admin/accounts/batches/{id}/events"): Example(f"{BATCH}/events"),
+    ("POST", "/api/admin/accounts/batches/{id}/pause"): Example(f"{BATCH}/pause"),
+    ("POST", "/api/admin/accounts/batches/{id}/resume"): Example(f"{BATCH}/resume"),
+    ("POST", "/api/admin/accounts/batches/{id}/cancel"): Example(f"{BATCH}/cancel"),
+    ("POST", "/api/admin/accounts/batches/{id}/retry"): Example(f"{BATCH}/retry"),
+    ("DELETE", "/api/admin/accounts/batches/{id}"): Example(BATCH),
     ("GET", "/api/admin/diagnostics"): Example("/api/admin/diagnostics"),
 }
+# What a batch has to be for a call of it to go well.
+STATES: dict[str, Batch] = {
+    "pause": Batch(created_at=0.0, status=BatchStatus.RUNNING, total=2, good=2),
+    "resume": Batch(created_at=0.0, status=BatchStatus.PAUSED, paused_by=PauseCause.OPERATOR, total=2, good=2),
+    "cancel": Batch(created_at=0.0, status=BatchStatus.PAUSED, paused_by=PauseCause.OPERATOR, total=2, good=2),
+    "retry": Batch(created_at=0.0, status=BatchStatus.COMPLETED, finished_at=1.0, total=1, good=1, failed=(1,)),
+}
+OVER = Batch(created_at=0.0, status=BatchStatus.COMPLETED, finished_at=1.0)
 
 
 async def example(gateway: Running, route: AdminRoute) -> Example:
@@ -71,7 +96,15 @@ async def example(gateway: Running, route: AdminRoute) -> Example:
     with suppress(AlreadyExists):
         await book.create(NewKey(name="victim"), given=Secret(VICTIM))
     given = EXAMPLES[route.method, route.path]
-    return Example(given.path.replace("{victim}", book.id_of(VICTIM)), given.body)
+    path = given.path.replace("{victim}", book.id_of(VICTIM))
+    if "{batch}" in path:
+        batches = BatchBook(gateway.commons.store, gateway.commons.vault)
+        id = f"batch_0_{SystemIds().token(8)}"
+        batch, now = STATES.get(path.rpartition("/")[2], OVER), SystemClock().now()  # an old one is forgotten
+        batch = replace(batch, created_at=now, finished_at=now if batch.is_over else None)
+        await batches.create(id, batch, PastedLines())
+        path = path.replace("{batch}", id)
+    return Example(path, given.body)
 
 
 async def test_every_route_is_in_the_document_and_answers_in_its_declared_shape() -> None:
