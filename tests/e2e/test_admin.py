@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 from msgspec import Struct
 from msgspec.structs import replace
 
-from qwen_proxy.accounts.bulk.book import BatchBook
+from qwen_proxy.accounts.bulk.book import BatchBook, batch_id
 from qwen_proxy.accounts.bulk.model import Batch, BatchStatus, PauseCause
 from qwen_proxy.accounts.lines import PastedLines
 from qwen_proxy.admin.diagnostics import DiagnosticsBody
@@ -99,8 +99,8 @@ async def example(gateway: Running, route: AdminRoute) -> Example:
     path = given.path.replace("{victim}", book.id_of(VICTIM))
     if "{batch}" in path:
         batches = BatchBook(gateway.commons.store, gateway.commons.vault)
-        id = f"batch_0_{SystemIds().token(8)}"
         batch, now = STATES.get(path.rpartition("/")[2], OVER), SystemClock().now()  # an old one is forgotten
+        id = batch_id(now, SystemIds().token(8))
         batch = replace(batch, created_at=now, finished_at=now if batch.is_over else None)
         await batches.create(id, batch, PastedLines())
         path = path.replace("{batch}", id)
