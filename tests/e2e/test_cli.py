@@ -177,8 +177,8 @@ async def test_doctor_finds_nothing_where_all_is_well(tmp_path: Path):
     assert ran.json["verdict"] == "ok"
     names = [check["name"] for check in ran.json["checks"]]
     assert names == [
-        "configuration", "data folder", "port", "account al***@example.com", "exit direct", "clock", "models", "chat",
-        "drift",
+        "configuration", "data folder", "data", "port", "account al***@example.com", "exit direct", "clock", "models",
+        "chat", "drift",
     ]  # fmt: skip
 
 

@@ -1,12 +1,22 @@
 """How commands print: tables for people, one JSON document for programs, and what is wrong beside either."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Final, NoReturn
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -69,3 +79,35 @@ def print_mark(verdict: Verdict, line: str, advice: str = "") -> None:
     console().print(Text(f"{mark:<5}", style), Text(line))
     if advice:
         console().print(Text(f"      -> {advice}"))
+
+
+@contextmanager
+def progress_bar(what: str, *, shows: bool) -> Generator[Callable[[int, int], None]]:
+    """A progress bar on stderr while the block lasts, where a person looks at it; give what it yields (done, total)."""
+    with _progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), shows=shows) as progress:
+        task = progress.add_task(what, total=None)
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield tell
+
+
+@contextmanager
+def counter(*, shows: bool) -> Generator[Callable[[str, int], None]]:
+    """The same where nobody knows how many there will be; give what it yields (what, how many so far)."""
+    with _progress(TextColumn("{task.completed}"), shows=shows) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, count: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=None)
+            progress.update(tasks[what], completed=count)
+
+        yield tell
+
+
+def _progress(*columns: ProgressColumn, shows: bool) -> Progress:
+    aside = console(stderr=True)
+    told = (TextColumn("{task.description}"), *columns)
+    return Progress(*told, console=aside, transient=True, disable=not (shows and aside.is_terminal))

@@ -6,18 +6,37 @@ from typing import Final
 import typer
 
 from qwen_proxy.cli.accounts import commands as of_accounts
-from qwen_proxy.cli.data import commands as of_data
+from qwen_proxy.cli.care import commands as of_care
+from qwen_proxy.cli.care import secret_commands as of_secrets
 from qwen_proxy.cli.installation import commands as of_installation
+from qwen_proxy.cli.migration import commands as of_migration
 from qwen_proxy.cli.output import fail
 from qwen_proxy.cli.requests import commands as of_requests
 from qwen_proxy.cli.service import commands as of_service
+from qwen_proxy.cli.transfer import commands as of_transfer
 from qwen_proxy.config.settings import WrongSetting
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.operations.client import ServerRefused, ServerSilent
 from qwen_proxy.operations.migration.found import SourceUnreadable
 from qwen_proxy.operations.offline import ServersRunning
+from qwen_proxy.operations.rotation import RotationRefused
+from qwen_proxy.operations.transfer.bundle import BundleUnreadable
+from qwen_proxy.operations.transfer.importing import NotEmpty
+from qwen_proxy.state.vault import WrongSecret
 
-FAILURES: Final = (ServerRefused, ServerSilent, SourceUnreadable, ServersRunning, ProxyError, OSError)
+FAILURES: Final = (
+    BundleUnreadable,
+    NotEmpty,
+    OSError,
+    ProxyError,
+    RotationRefused,
+    ServerRefused,
+    ServerSilent,
+    ServersRunning,
+    SourceUnreadable,
+    WrongSecret,
+)
+
 
 cli: Final = typer.Typer(
     name="qwen-proxy",
@@ -26,9 +45,10 @@ cli: Final = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # it would print local variables, secrets among them
 )
-for commands in (of_service, of_installation, of_requests, of_data):
+for commands in (of_service, of_installation, of_requests, of_migration, of_transfer, of_care):
     cli.add_typer(commands)
 cli.add_typer(of_accounts, name="accounts")
+cli.add_typer(of_secrets, name="secret")
 
 
 def main() -> None:

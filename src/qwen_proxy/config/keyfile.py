@@ -41,18 +41,33 @@ def read_or_create(path: Path, new: Callable[[], str], *, least_length: int) -> 
     return KeyFile(path, Secret(key), created, warnings)
 
 
+def replace(path: Path, key: Secret) -> None:
+    """Put another key into the file: whoever reads it meanwhile gets the old one or the new. Raises OSError."""
+    draft = _draft(path, key.reveal())
+    os.replace(draft, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def create(path: Path, key: Secret) -> None:
+    """A new file with this key, for its owner only. Raises OSError, such as FileExistsError."""
+    draft = _draft(path, key.reveal())
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
 def _create(path: Path, new: Callable[[], str]) -> bool:
     """Write the file whole or not at all; of several processes one wins, and all read what it wrote."""
     if path.exists():
         return False
     key = new()
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    draft = _draft(path, key)
     try:
         os.link(draft, path)  # unlike a rename, never replaces another's key
     except FileExistsError:
@@ -60,6 +75,17 @@ def _create(path: Path, new: Callable[[], str]) -> bool:
     finally:
         draft.unlink()
     return True
+
+
+def _draft(path: Path, key: str) -> Path:
+    """The key beside the file it is for, on the disk."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(key + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return draft
 
 
 def _open_file(path: Path) -> tuple[str, ...]:

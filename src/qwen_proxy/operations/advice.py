@@ -38,6 +38,10 @@ class Trouble(StrEnum):
     CONFIGURATION = "configuration"
     MISSPELT = "misspelt"
     DATA_FOLDER = "data_folder"
+    STORE_UNAVAILABLE = "store_unavailable"
+    WRONG_SECRET = "wrong_secret"
+    DATA_DAMAGED = "data_damaged"
+    ROTATION_UNFINISHED = "rotation_unfinished"
     KEY_EXPOSED = "key_exposed"
     WEAK_KEY = "weak_key"
     PORT_TAKEN = "port_taken"
@@ -66,6 +70,10 @@ ADVICE: Final[Mapping[Trouble, str]] = {
     Trouble.CONFIGURATION: "Correct this variable in the environment or in .env; docs/configuration.md lists them all.",
     Trouble.MISSPELT: "Correct the name or take the line away; docs/configuration.md lists every variable.",
     Trouble.DATA_FOLDER: "Set DATA_DIR to a folder that this user may write.",
+    Trouble.STORE_UNAVAILABLE: "Start the Redis of REDIS_URL or correct its address; a file has to be readable.",
+    Trouble.WRONG_SECRET: "Put back the secret that the data was written with; without it nobody can read it.",
+    Trouble.DATA_DAMAGED: "Stop the server and put a backup in its place; docs/migration.md tells how.",
+    Trouble.ROTATION_UNFINISHED: "Run the command again that the line names; until then the old secret works too.",
     Trouble.KEY_EXPOSED: "Let only its owner read the key file: chmod 600, as the message says.",
     Trouble.WEAK_KEY: "Set API_KEY to a key nobody can guess, or unset it to have one generated.",
     Trouble.PORT_TAKEN: "Stop the program that listens there, or set SERVICE_PORT to another port.",

@@ -17,9 +17,11 @@ from qwen_proxy.accounts.report import exit_name
 from qwen_proxy.app.commons import accounts_of
 from qwen_proxy.app.door import general_exits, open_door, transport_options
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.choices import SaveMode
 from qwen_proxy.config.credentials import LoadedKeys, load_keys
 from qwen_proxy.config.settings import Settings, WrongSetting, load
-from qwen_proxy.ground.errors import UpstreamChallenged
+from qwen_proxy.ground.errors import StoreUnavailable, UpstreamChallenged
+from qwen_proxy.operations import integrity
 from qwen_proxy.operations.advice import (
     Check,
     Trouble,
@@ -34,6 +36,7 @@ from qwen_proxy.operations.advice import (
     warned,
 )
 from qwen_proxy.operations.client import Diagnostics, Question, ServerClient, ServerRefused, ServerSilent
+from qwen_proxy.operations.offline import open_to_look
 from qwen_proxy.operations.probe import Probed, probe
 from qwen_proxy.operations.reach import LocalServer, Port, Reached, address, probe_port, reach
 from qwen_proxy.runtime.clock import Clock
@@ -43,6 +46,7 @@ from qwen_proxy.upstreams.transport import Transport
 SETTLE_SECONDS: Final = 30.0  # for one sign-in; spacing comes on top
 MOST_SETTLE_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.2
+UNUSABLE: Final = (Trouble.STORE_UNAVAILABLE, Trouble.WRONG_SECRET, Trouble.DATA_DAMAGED)  # no server starts with that
 
 _REFUSED_CODES: Final[Mapping[str, Trouble]] = {
     "upstream_quota": Trouble.OUT_OF_QUOTA,
@@ -82,6 +86,9 @@ class Doctor:
             return
         for check in (*_configuration(settings, keys), _data_folder(settings.data_dir)):
             yield check
+        yield (data := await self._data(settings))
+        if data.trouble in UNUSABLE:
+            return
         async with (
             Transport(self._clock, transport_options(settings)) as transport,
             reach(settings, keys, transport, self._clock, self._local) as reached,
@@ -90,6 +97,24 @@ class Doctor:
             async with aclosing(self._through(reached, settings)) as checks:
                 async for check in checks:
                     yield check
+
+    async def _data(self, settings: Settings) -> Check:
+        """What is kept: whether it can be opened, and all of it read."""
+        if settings.save_mode is SaveMode.NONE:
+            return skipped("data", "nothing is kept with DATA_SAVE_MODE=none")
+        try:
+            async with open_to_look(settings, Machine(self._clock, self._ids)) as opened:
+                seen = await integrity.examine(opened)
+        except StoreUnavailable as error:
+            return failed("data", Trouble.STORE_UNAVAILABLE, str(error))
+        except WrongSetting as error:
+            trouble = Trouble.WRONG_SECRET if error.variable == "SECRET_KEY" else Trouble.STORE_UNAVAILABLE
+            return failed("data", trouble, str(error))
+        if seen.faults:
+            return failed("data", Trouble.DATA_DAMAGED, "; ".join(seen.faults))
+        if seen.notes:
+            return warned("data", Trouble.ROTATION_UNFINISHED, "; ".join(seen.notes))
+        return passed("data", f"{sum(seen.records.values())} records, all can be read")
 
     async def _through(self, reached: Reached, settings: Settings) -> AsyncGenerator[Check]:
         client = reached.client

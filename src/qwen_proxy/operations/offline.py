@@ -48,10 +48,14 @@ async def open_kept(settings: Settings, machine: Machine) -> AsyncGenerator[Open
 
 
 @asynccontextmanager
-async def open_to_look(settings: Settings, machine: Machine) -> AsyncGenerator[Opened]:
+async def open_to_look(
+    settings: Settings, machine: Machine, *, has_to_be_there: bool = False
+) -> AsyncGenerator[Opened]:
     """The same for who only reads: what is not there is not made either. Raises WrongSetting, StoreUnavailable."""
     place = kept_place(settings)
     if isinstance(place, FilePlace) and not place.path.exists():
+        if has_to_be_there:
+            raise WrongSetting("DATA_DIR", str(settings.data_dir), f"the folder that holds {place.path.name}")
         yield Opened(MemoryStore(machine.clock), Vault(new_document()))
         return
     async with open_store(place, machine.clock) as store:

@@ -158,6 +158,16 @@ class UsageCounts(Struct, frozen=True, kw_only=True):
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
         )
 
+    def beyond(self, other: "UsageCounts") -> "UsageCounts":
+        """What is to be added to the other so that each count is at least as large as this one's."""
+        return UsageCounts(
+            requests=max(0, self.requests - other.requests),
+            failures=max(0, self.failures - other.failures),
+            prompt_tokens=max(0, self.prompt_tokens - other.prompt_tokens),
+            completion_tokens=max(0, self.completion_tokens - other.completion_tokens),
+            reasoning_tokens=max(0, self.reasoning_tokens - other.reasoning_tokens),
+        )
+
 
 # --- processes and blocks ----------------------------------------------------------------------------------
 

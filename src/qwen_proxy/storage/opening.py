@@ -1,7 +1,7 @@
 """Where the data of this installation is, the store over it, and the vault that its secrets are sealed in."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,13 @@ from qwen_proxy.storage.sqlite import SqliteStore
 
 FILE_NAME: Final = "qwen-proxy.db"
 VAULT_ID: Final = "keys"
+NEXT_VAULT_ID: Final = (
+    "keys.next"  # the same keys, wrapped under the secret that is to come: see operations/rotation.py
+)
+RIGHT_SECRET: Final = (
+    "the secret that this data was written with; when it was unset then: DATA_DIR/secret.key as it was, which every"
+    " machine that shares the data needs"
+)
 
 
 class MemoryPlace(Struct, frozen=True):
@@ -82,19 +89,18 @@ async def load_vault(store: Store, secret: Secret) -> Vault:
 
     Raises WrongSetting when `secret` is not the one that the data was written with, and StoreUnavailable.
     """
-    while (record := await store.get(VAULT, VAULT_ID)) is None:
-        try:
-            await store.write([_wrapped(new_document(), secret, expect=0)])
-        except Conflict:  # another process came first: its keys are everybody's
+    while True:
+        record = await store.get(VAULT, VAULT_ID)
+        if record is None:
+            with suppress(Conflict):  # another process came first: its keys are everybody's
+                await store.write([wrapped_vault(new_document(), secret, expect=0)])
             continue
-    try:
-        return Vault(msgspec.msgpack.decode(unwrap(record.value, secret), type=VaultDocument))
-    except WrongSecret as error:
-        right = (
-            "the secret that this data was written with; when it was unset then: DATA_DIR/secret.key as it was, which"
-            " every machine that shares the data needs"
-        )
-        raise WrongSetting("SECRET_KEY", MASK, right) from error
+        for wrapped in (record, await store.get(VAULT, NEXT_VAULT_ID)):
+            with suppress(WrongSecret):
+                if wrapped is not None:
+                    return Vault(msgspec.msgpack.decode(unwrap(wrapped.value, secret), type=VaultDocument))
+        if await store.get(VAULT, VAULT_ID) == record:  # else the secret was changed while we looked
+            raise WrongSetting("SECRET_KEY", MASK, RIGHT_SECRET)
 
 
 async def save_vault(store: Store, document: VaultDocument, secret: Secret) -> None:
@@ -104,8 +110,9 @@ async def save_vault(store: Store, document: VaultDocument, secret: Secret) -> N
     did the same meanwhile, and StoreUnavailable.
     """
     record = await store.get(VAULT, VAULT_ID)
-    await store.write([_wrapped(document, secret, expect=0 if record is None else record.version)])
+    await store.write([wrapped_vault(document, secret, expect=0 if record is None else record.version)])
 
 
-def _wrapped(document: VaultDocument, secret: Secret, expect: int) -> Put:
-    return Put(kind=VAULT, id=VAULT_ID, value=wrap(msgspec.msgpack.encode(document), secret), expect=expect)
+def wrapped_vault(document: VaultDocument, secret: Secret, *, id: str = VAULT_ID, expect: int | None = None) -> Put:
+    """A change for `Store.write`."""
+    return Put(kind=VAULT, id=id, value=wrap(msgspec.msgpack.encode(document), secret), expect=expect)

@@ -68,17 +68,6 @@ def usage_key(account_id: str, row: DayUsage) -> UsageKey:
     return UsageKey(starts_at=row.starts_at, key="", account=account_id, model="", feature=row.feature)
 
 
-def lacking(wanted: UsageCounts, present: UsageCounts) -> UsageCounts:
-    """What is to be added so that each count is at least as large as wanted."""
-    return UsageCounts(
-        requests=max(0, wanted.requests - present.requests),
-        failures=max(0, wanted.failures - present.failures),
-        prompt_tokens=max(0, wanted.prompt_tokens - present.prompt_tokens),
-        completion_tokens=max(0, wanted.completion_tokens - present.completion_tokens),
-        reasoning_tokens=max(0, wanted.reasoning_tokens - present.reasoning_tokens),
-    )
-
-
 def plan_account(
     found: FoundAccount,
     kept: Kept | None,
@@ -184,7 +173,7 @@ def _usage(id: str, found: FoundAccount, present: Mapping[UsageKey, UsageCounts]
         wanted = UsageCounts(
             requests=row.requests, prompt_tokens=row.prompt_tokens, completion_tokens=row.completion_tokens
         )
-        more = lacking(wanted, present.get(key, UsageCounts()))
+        more = wanted.beyond(present.get(key, UsageCounts()))
         if more != UsageCounts():
             usage[key] = more
     return usage

@@ -10,7 +10,6 @@ from qwen_proxy.operations.migration.account_plan import (
     Fate,
     Kept,
     PlannedAccount,
-    lacking,
     plan_account,
     usage_key,
 )
@@ -158,9 +157,3 @@ def test_statistics_are_added_once() -> None:
     grown = step(more, Kept(ADDED, TOKEN), dict(first.usage))
     assert dict(grown.usage) == {usage_key("alice@x.example", found.usage[0]): UsageCounts(completion_tokens=5)}
     assert (grown.row.fate, grown.row.says, grown.planned) == (Fate.CHANGED, "1 day of statistics", None)
-
-
-def test_what_is_lacking_of_each_count() -> None:
-    wanted = UsageCounts(requests=1, failures=2, prompt_tokens=3, completion_tokens=4, reasoning_tokens=5)
-    assert lacking(wanted, UsageCounts(requests=5, prompt_tokens=1)) == replace(wanted, requests=0, prompt_tokens=2)
-    assert lacking(wanted, wanted) == UsageCounts()

@@ -1,18 +1,17 @@
-"""The commands that get data in and out."""
+"""Taking over what the original project keeps."""
 
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from msgspec import Struct
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from qwen_proxy.app.machine import Machine
-from qwen_proxy.cli.output import Json, console, print_json, say, say_aside, table, warn_of
+from qwen_proxy.cli.asking import NOTHING_WRITTEN, DryRun, Yes, goes_ahead
+from qwen_proxy.cli.output import Json, console, print_json, progress_bar, say, say_aside, table, warn_of
 from qwen_proxy.cli.work import run, settings_now
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.operations.migration import sources as sources_
@@ -26,9 +25,6 @@ commands: Final = typer.Typer()
 
 MOST_ROWS: Final = 40  # of each fate, for a person
 STYLES: Final = {Fate.ADDED: "green", Fate.CHANGED: "yellow", Fate.SKIPPED: "dim", Fate.INVALID: "red"}
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 
 class MigrationTold(Struct, frozen=True, kw_only=True):
@@ -73,14 +69,14 @@ def migrate(
         async with open_kept(settings, machine) as opened:
             migration = Migration(opened, settings, machine)
             made = plan(read.found, await migration.present(read.found), overwrites=overwrite)
-            with _bar("accounts", shows=not as_json) as tell:
+            with progress_bar("accounts", shows=not as_json) as tell:
                 await migration.apply(made, lambda done: tell(done.done, done.total))
             return made
 
     made = run(look())
     if not as_json:
         _print_plan(made, read, show_all=show_all)
-    applies = not made.is_empty and not dry_run and (yes or _confirmed(as_json))
+    applies = not made.is_empty and goes_ahead(dry_run=dry_run, yes=yes, as_json=as_json)
     if applies:
         made = run(apply())
     if as_json:
@@ -90,14 +86,9 @@ def migrate(
     elif made.is_empty:
         say("There is nothing to do.")
     else:
-        say("Nothing was written; with --yes it is done.")
+        say(NOTHING_WRITTEN)
     if not made.rows:
         sys.exit(1)
-
-
-def _confirmed(as_json: bool) -> bool:
-    """Ask a person, where there is one."""
-    return not as_json and sys.stdin.isatty() and typer.confirm("Do it?")
 
 
 def _told(made: Plan, read: sources_.ReadSources, *, applied: bool) -> MigrationTold:
@@ -129,17 +120,3 @@ def _print_plan(made: Plan, read: sources_.ReadSources, *, show_all: bool) -> No
         names = " ".join(str(path) for path in read.further)
         say_aside(f"What is missing may be in: {names}; give them too, behind the first file.", "yellow")
     say(", ".join(f"{made.count(fate)} {fate.value}" for fate in Fate))
-
-
-@contextmanager
-def _bar(what: str, *, shows: bool) -> Generator[Callable[[int, int], None]]:
-    """A progress bar on stderr while the block lasts, where a person looks at it; give what it yields (done, total)."""
-    aside = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=aside, transient=True, disable=not (shows and aside.is_terminal)) as progress:
-        task = progress.add_task(what, total=None)
-
-        def tell(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        yield tell

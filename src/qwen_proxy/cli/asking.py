@@ -1,0 +1,37 @@
+"""What is asked of a person, and what stands in for the answer where nobody is there."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.operations.transfer.bundle import LEAST_PASSPHRASE_CHARS
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+PassphraseFile = Annotated[Path | None, typer.Option(help="File whose first line is the passphrase.")]
+
+NOTHING_WRITTEN: Final = "Nothing was written; with --yes it is done."
+
+
+def goes_ahead(*, dry_run: bool, yes: bool, as_json: bool, question: str = "Do it?") -> bool:
+    """--yes decides; else a person where there is one; else no."""
+    if dry_run:
+        return False
+    return yes or (not as_json and sys.stdin.isatty() and typer.confirm(question))
+
+
+def passphrase(file: Path | None, *, is_new: bool) -> Secret:
+    """From the file, else asked for without showing it, twice when it is new. Raises typer.BadParameter, OSError."""
+    if file is not None:
+        lines = file.read_text("utf-8-sig").splitlines()
+        text = lines[0] if lines else ""
+    elif sys.stdin.isatty():
+        text = str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=is_new))
+    else:
+        raise typer.BadParameter("nobody is there to be asked for the passphrase; give --passphrase-file FILE")
+    if is_new and len(text) < LEAST_PASSPHRASE_CHARS:
+        raise typer.BadParameter(f"the passphrase has fewer than {LEAST_PASSPHRASE_CHARS} characters")
+    return Secret(text)
