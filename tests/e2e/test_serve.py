@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -64,6 +64,12 @@ class Served:
                         ended = choice.finish_reason or ended
         return said, ended
 
+    async def ask(self, text: str) -> int:
+        """The status of a chat that is not streamed."""
+        body = {"model": "qwen3.7-plus", "messages": [{"role": "user", "content": text}]}
+        async with self.client() as client, client.post("/v1/chat/completions", json=body) as answer:
+            return answer.status
+
     async def until(self, met: Callable[[DiagnosticsBody], bool]) -> DiagnosticsBody:
         async with asyncio.timeout(30):
             while not met(body := await self.diagnostics()):  # noqa: ASYNC110 - they are other processes
@@ -82,6 +88,8 @@ async def served(folder: Path, **settings: str) -> AsyncGenerator[Served]:
         "API_KEY": f"{ADMIN_KEY},{USER_KEY}",
         "DATA_DIR": str(folder),
         "LOG_LEVEL": "WARN",
+        "KEY_RPM": "0",
+        "KEY_CONCURRENCY": "0",
     }
     async with Simulator(Scenario()) as simulator:
         environ = environment() | ours | {"QWEN_CHAT_PROXY_URL": simulator.base_url} | settings
@@ -152,6 +160,28 @@ async def test_two_workers_share_the_concurrency_of_an_account(tmp_path: Path) -
             await asyncio.sleep(0.01)
         assert {end for _, end in await chats} == {"stop"}
         assert most == 2
+
+
+async def test_two_workers_share_the_places_of_a_key(tmp_path: Path) -> None:
+    async with served(tmp_path, KEY_CONCURRENCY="4") as site:
+        body = {
+            "model": "qwen3.7-plus",
+            "stream": True,
+            "messages": [{"role": "user", "content": "[[sim stall 5]] [[sim repeat 50]]"}],
+        }
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(site.client()) for _ in range(12)]
+            answers = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for client in clients))
+            statuses = [answer.status for answer in answers]
+            assert (statuses.count(200), statuses.count(429)) == (4, 8)
+            for answer in answers:
+                answer.close()
+        async with asyncio.timeout(5):
+            while site.simulator.open_generations:  # noqa: ASYNC110 - it is other processes that end them
+                await asyncio.sleep(0.05)
+            # What one worker has given back is there for the other within a second.
+            while not all([(await site.ask("hello")) == 200 for _ in range(4)]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
 
 async def test_termination_lets_a_stream_end(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that stands still until a test moves it, and one whose minute has just begun."""
 
 import asyncio
 import heapq
 import itertools
+
+from qwen_proxy.runtime.clock import SystemClock
 
 QUIET_TURNS = 25  # of the loop: enough for a chain of tasks without I/O to come to rest
 
@@ -61,3 +63,15 @@ class FakeClock:
         step = max(0.0, monotonic - self._monotonic)
         self._monotonic += step
         self._now += step
+
+
+class MinuteClock(SystemClock):
+    """The machine's, put back a little: a minute has just begun."""
+
+    def __init__(self) -> None:
+        now = super().now()
+        self._begun_at = now - now % 60
+        self._since = self.monotonic()
+
+    def now(self) -> float:
+        return self._begun_at + self.monotonic() - self._since

@@ -3,19 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 
-from msgspec import Struct
-
-from qwen_proxy.config.keys import Role
+from qwen_proxy.config.keys import ClientKey, Role
 from qwen_proxy.ground.secret import Secret
-
-
-class FixedKey(Struct, frozen=True):
-    name: str
-    role: Role
-
-    @property
-    def id(self) -> str:
-        return self.name
+from tests.support.keys import client_key
 
 
 class FixedKeys:
@@ -23,8 +13,8 @@ class FixedKeys:
 
     def __init__(self, keys: Sequence[Secret]) -> None:
         self._known = {
-            hashlib.sha256(key.reveal().encode()).digest(): FixedKey(
-                f"key-{number}", Role.ADMIN if number == 1 else Role.USER
+            hashlib.sha256(key.reveal().encode()).digest(): client_key(
+                f"key-{number}", role=Role.ADMIN if number == 1 else Role.USER
             )
             for number, key in enumerate(keys, 1)
         }
@@ -32,10 +22,10 @@ class FixedKeys:
         self.later: list[Secret] = []
         self.refreshes = 0
 
-    def find(self, presented: str) -> FixedKey | None:
+    def find(self, presented: str) -> ClientKey | None:
         return self._known.get(hashlib.sha256(presented.encode(errors="replace")).digest())
 
-    def get(self, id: str) -> FixedKey | None:
+    def get(self, id: str) -> ClientKey | None:
         return next((key for key in self._known.values() if key.id == id), None)
 
     def why_useless(self, id: str) -> str | None:
@@ -46,4 +36,4 @@ class FixedKeys:
         self.refreshes += 1
         while self.later:
             key = self.later.pop().reveal()
-            self._known[hashlib.sha256(key.encode()).digest()] = FixedKey(f"key-{len(self._known) + 1}", Role.USER)
+            self._known[hashlib.sha256(key.encode()).digest()] = client_key(f"key-{len(self._known) + 1}")

@@ -26,6 +26,8 @@ QUICK = {
     "CHAT_RETRY_BACKOFF_MS": "1",
     "OUTPUT_THINK": "true",
     "SEARCH_INFO_MODE": "none",
+    "KEY_RPM": "0",
+    "KEY_CONCURRENCY": "0",
 }
 
 
@@ -77,6 +79,7 @@ async def adopted(commons: Commons, settings: Settings, machine: Machine) -> Asy
 async def running(
     scenario: Scenario | None = None,
     kept: Kept | None = None,
+    machine: Machine | None = None,
     /,
     *,
     accounts: Sequence[str] = ("a@example.com:pw-a",),
@@ -86,7 +89,7 @@ async def running(
     async with Simulator(scenario) as simulator:
         environ = QUICK | {"QWEN_CHAT_PROXY_URL": simulator.base_url, "ACCOUNTS": ",".join(accounts)} | settings
         loaded = load(environ, None)
-        machine = Machine()
+        machine = machine or Machine()
         sock = listener()
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
         async with (

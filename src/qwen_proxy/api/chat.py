@@ -11,9 +11,12 @@ from qwen_proxy.accounts.model import Feature
 from qwen_proxy.chat.events import Finish
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
+from qwen_proxy.config.keys import ClientKey
+from qwen_proxy.gateway.admission import Admission, Permit
 from qwen_proxy.gateway.catalogue import Resolved
 from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.sessions import session_name
+from qwen_proxy.gateway.sizing import chat_size
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.gateway.usage import UsageRecorder
 from qwen_proxy.ground.errors import ProxyError
@@ -33,6 +36,7 @@ class ChatRoutes:
         self,
         gateway: ChatGateway,
         heartbeats: Heartbeats,
+        admission: Admission,
         usage: UsageRecorder,
         options: ParseOptions,
         *,
@@ -40,6 +44,7 @@ class ChatRoutes:
         ids: Ids,
     ) -> None:
         self._gateway = gateway
+        self._admission = admission
         self._usage = usage
         self._heartbeats = heartbeats
         self.options = options
@@ -49,42 +54,54 @@ class ChatRoutes:
     def handler(self, protocol: ClientProtocol) -> Handler:
         async def handle(exchange: Exchange) -> web.StreamResponse:
             call = protocol.parse(await incoming(exchange), self.options)
-            has_failed = False
-            try:
-                if call.stream:
-                    return await self._stream(exchange, protocol, call)
-                return await self._fold(exchange, call)
-            except ProxyError:
-                has_failed = True
-                raise
-            finally:
-                self._note(exchange, has_failed)
+            caller = exchange.caller
+            assert caller is not None  # the routes want a key
+            async with self._admission.admit(caller, lambda: chat_size(call.request, call.choices)) as permit:
+                exchange.limits = permit.facts()
+                return await self._answer(exchange, caller, protocol, call, permit)
 
         return handle
 
-    def _note(self, exchange: Exchange, has_failed: bool) -> None:
-        """What never got to a model is nobody's use of it."""
-        trace = exchange.trace
-        if trace.model:
-            self._usage.note(
-                key_id="" if exchange.caller is None else exchange.caller.id,
-                account_id=trace.account_id,
-                model=trace.model,
-                feature=Feature.CHAT,
-                usage=trace.usage,
-                has_failed=has_failed,
-            )
+    async def _answer(
+        self, exchange: Exchange, caller: ClientKey, protocol: ClientProtocol, call: Call, permit: Permit
+    ) -> web.StreamResponse:
+        has_ended = has_left = False
+        try:
+            answer = await (self._stream if call.stream else self._fold)(exchange, protocol, call)
+            has_ended = True
+            return answer
+        except (asyncio.CancelledError, ConnectionError):
+            has_left = True
+            raise
+        finally:
+            trace = exchange.trace
+            used = trace.used(lambda: chat_size(call.request, call.choices).prompt_tokens, has_left=has_left)
+            permit.settle(0 if used is None else used.prompt_tokens + used.completion_tokens)
+            if trace.tries:  # what was never tried is nobody's use of a model
+                self._usage.note(
+                    key_id=caller.id,
+                    account_id=trace.account_id,
+                    model=trace.model,
+                    feature=Feature.CHAT,
+                    usage=used,
+                    has_failed=not (has_ended or has_left),
+                )
 
     async def _question(self, exchange: Exchange, call: Call) -> "_Question":
-        """What is to be asked; may wait for the model list. Raises ModelNotFound, or why there is no list."""
+        """What is to be asked; may wait for the model list.
+
+        Raises ModelNotFound, NotAllowed, or why there is no list.
+        """
         request, resolved = await self._gateway.resolve(call.request)
+        if exchange.caller is not None:
+            exchange.caller.check_model(resolved.model.names(resolved.name.variant))
         exchange.trace.model = resolved.name.base
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
         session = self._session(exchange, call) if self._gateway.follows_sessions else ""
         return _Question(request, resolved, self._facts(exchange, resolved.name.base, prompt_tokens), session)
 
     def _session(self, exchange: Exchange, call: Call) -> str:
-        key = "" if exchange.caller is None else exchange.caller.name
+        key = "" if exchange.caller is None else exchange.caller.id
         return session_name(key, exchange.http.headers, call.session, call.request)
 
     def _facts(self, exchange: Exchange, model: str, prompt_tokens: int | None) -> ReplyFacts:
@@ -96,7 +113,7 @@ class ChatRoutes:
             prompt_tokens=prompt_tokens,
         )
 
-    async def _fold(self, exchange: Exchange, call: Call) -> web.StreamResponse:
+    async def _fold(self, exchange: Exchange, protocol: ClientProtocol, call: Call) -> web.StreamResponse:
         question = await self._question(exchange, call)
         if call.choices == 1:
             results = [await self._folded(question, exchange.trace)]
@@ -107,7 +124,7 @@ class ChatRoutes:
             finally:
                 exchange.trace.take_up(traces)
         response = web.Response(body=call.result(question.facts, results), content_type="application/json")
-        response.headers.extend(_headers(exchange, call))
+        response.headers.extend(_headers(exchange, protocol, call))
         return response
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
@@ -124,7 +141,7 @@ class ChatRoutes:
             ("Content-Type", protocol.stream_content_type),
             ("Cache-Control", "no-cache"),
             ("X-Accel-Buffering", "no"),
-            *_headers(exchange, call),
+            *_headers(exchange, protocol, call),
         ]
         reply = StreamedReply(exchange.http, headers, protocol.heartbeat, self._clock.monotonic())
 
@@ -213,8 +230,10 @@ def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:
     return call.trailer(facts, total_usage([trace.usage for trace in traces if trace.usage is not None]))
 
 
-def _headers(exchange: Exchange, call: Call) -> list[tuple[str, str]]:
+def _headers(exchange: Exchange, protocol: ClientProtocol, call: Call) -> list[tuple[str, str]]:
     headers = [("x-request-id", exchange.request_id)]
+    if exchange.limits is not None:
+        headers += protocol.limit_headers(exchange.limits)
     if call.ignored_fields:
         # Names come from the client's body: only what is safe in a header goes into one.
         names = [name for name in call.ignored_fields if name.isascii() and name.isprintable()]

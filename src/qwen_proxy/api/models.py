@@ -1,5 +1,7 @@
 """GET /v1/models, /v1/models/{id} and /models: the catalogue in OpenAI's shape (upstream protocol §2.4)."""
 
+from collections.abc import Callable
+
 import msgspec
 from aiohttp import web
 from msgspec import Struct
@@ -59,20 +61,30 @@ class ModelRoutes:
         self._listed = None
 
     async def list(self, exchange: Exchange) -> web.StreamResponse:
+        """Those that the caller's key may use."""
         catalogue = await self._catalogue.get()
+        caller = exchange.caller
+        if caller is not None and caller.record.allowed_models:
+            return _answer(self._list(catalogue, lambda model, variant: caller.may_use_model(model.names(variant))))
         if self._listed is None or self._listed[0] is not catalogue:
-            bodies = [
-                self._body(model, suffix, variant)
-                for model in catalogue.models
-                for suffix, variant in (model.variants() if self._variants else model.variants()[:1])
-            ]
-            self._listed = (catalogue, self._encoder.encode(ModelListBody(bodies)))
+            self._listed = (catalogue, self._list(catalogue, lambda model, variant: True))
         return _answer(self._listed[1])
 
     async def one(self, exchange: Exchange) -> web.StreamResponse:
-        """Any spelling that a request may use is found, aliases too. Raises ModelNotFound."""
+        """Any spelling that a request may use is found, aliases too. Raises ModelNotFound, NotAllowed."""
         resolved = (await self._catalogue.get()).resolve(exchange.http.match_info["id"])
+        if exchange.caller is not None:
+            exchange.caller.check_model(resolved.model.names(resolved.name.variant))
         return _answer(self._encoder.encode(self._named(resolved)))
+
+    def _list(self, catalogue: Catalogue, is_listed: Callable[[Model, Variant], bool]) -> bytes:
+        bodies = [
+            self._body(model, suffix, variant)
+            for model in catalogue.models
+            for suffix, variant in (model.variants() if self._variants else model.variants()[:1])
+            if is_listed(model, variant)
+        ]
+        return self._encoder.encode(ModelListBody(bodies))
 
     def _named(self, resolved: Resolved) -> ModelBody:
         suffix = next((suffix for suffix, variant in resolved.model.variants() if variant == resolved.name.variant), "")

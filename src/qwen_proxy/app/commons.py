@@ -27,8 +27,10 @@ from qwen_proxy.runtime.environment import process_place
 from qwen_proxy.runtime.ids import system_random
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.keyring import LiveKeys
+from qwen_proxy.state.allowances import Allowances
 from qwen_proxy.state.freshness import Freshness
 from qwen_proxy.state.membership import Membership
+from qwen_proxy.state.purse import Purse
 from qwen_proxy.state.store import Store
 from qwen_proxy.state.vault import Vault
 from qwen_proxy.state.watching import Watch
@@ -54,6 +56,8 @@ class Commons(Struct, frozen=True):
     book: AccountBook
     keys: LiveKeys
     key_book: KeyBook
+    allowances: Allowances
+    purse: Purse
     usage: UsageRecorder
 
 
@@ -64,6 +68,10 @@ async def open_commons(kept: Kept, machine: Machine) -> AsyncGenerator[Commons]:
         vault = await load_vault(store, kept.secret)
         host, pid = process_place()
         membership = Membership(store, machine.clock, id=machine.ids.token(16), host=host, pid=pid)
+        allowances = Allowances(store, membership, machine.clock)
+        purse = Purse(membership, machine.clock)
+        membership.add(allowances)
+        membership.add(purse)
         watch = Watch(store, machine.clock)
         keys = Keys(store, vault)
         keys.subscribe(watch)
@@ -75,6 +83,8 @@ async def open_commons(kept: Kept, machine: Machine) -> AsyncGenerator[Commons]:
             book=AccountBook(store, vault),
             keys=LiveKeys(keys, Freshness(watch.catch_up, machine.clock), machine.clock),
             key_book=KeyBook(store, vault, machine.clock, machine.ids),
+            allowances=allowances,
+            purse=purse,
             usage=UsageRecorder(store, machine.clock),
         )
 
@@ -126,7 +136,7 @@ async def open_pool(live: LiveSettings, door: Door, machine: Machine, commons: C
     commons.membership.describe(pool.describe)
     door.site.general_exits = lambda: general_exits(live.base, pool.own_exits())
     await commons.watch.load()
-    async with runner, commons.membership, Tasks() as tasks, pool:
+    async with runner, commons.membership, commons.allowances, commons.purse, Tasks() as tasks, pool:
         tasks.spawn(commons.watch.run(), name="watch")
         upkeep = keep_up(commons.store, lambda: pool.is_keeper, lambda: live.current, machine.clock)
         tasks.spawn(upkeep, name="upkeep")

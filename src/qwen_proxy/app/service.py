@@ -27,6 +27,7 @@ from qwen_proxy.chat.models import Model
 from qwen_proxy.config.choices import ModelNames
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
+from qwen_proxy.gateway.admission import Admission, LimitDefaults
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
 from qwen_proxy.gateway.delivery import Delivery
@@ -114,6 +115,7 @@ class Tunable(Struct, frozen=True):
     catalogue: CatalogueSource
     chat: ChatRoutes
     models: ModelRoutes
+    limits: Admission
 
     def apply(self, settings: Settings) -> None:
         """Requests under way go on as they began."""
@@ -122,9 +124,21 @@ class Tunable(Struct, frozen=True):
         self.gateway.options = gateway_options(settings)
         self.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds, aliases=settings.model_map)
         self.chat.options = parse_options(settings)
+        self.limits.defaults = limit_defaults(settings)
         self.models.configure(
             display_names=settings.model_names is ModelNames.DISPLAY, variants=not settings.simple_model_map
         )
+
+
+def limit_defaults(settings: Settings) -> LimitDefaults:
+    return LimitDefaults(
+        requests_per_minute=settings.key_rpm,
+        tokens_per_minute=settings.key_tpm,
+        tokens_per_day=settings.key_tokens_per_day,
+        tokens_per_month=settings.key_tokens_per_month,
+        concurrent_requests=settings.key_concurrency,
+        token_reserve=settings.key_token_reserve,
+    )
 
 
 def parse_options(settings: Settings) -> ParseOptions:
@@ -160,18 +174,17 @@ async def open_service(
         header_commit_seconds=settings.header_commit_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
     )
+    limits = Admission(commons.allowances, commons.purse, clock, limit_defaults(settings))
     diagnostics = _diagnostics(door, pool, settings, clock, drift, workers)
-    chat = ChatRoutes(gateway, heartbeats, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
+    chat = ChatRoutes(gateway, heartbeats, limits, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats)
     app = _routes(live, endpoints, chat, models, pool, admin)
-    live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models).apply)
-    async with Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
+    live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models, limits).apply)
+    async with commons.usage, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
         tasks.spawn(_warm_up(catalogue), name="model list")
-        tasks.spawn(commons.usage.run(), name="usage")
         yield server
-    await commons.usage.flush()
 
 
 async def _warm_up(catalogue: CatalogueSource) -> None:
@@ -196,19 +209,19 @@ def _routes(
     general = OpenAIChat()  # errors of routes that belong to no protocol have OpenAI's shape
     app = web.Application(client_max_size=settings.max_body_bytes)
     for route in PROTOCOLS:
-        handler = endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY)
+        handler = endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY, route.word)
         app.router.add_post(route.path, handler, expect_handler=expect)
     documents = DocumentRoutes(admin, CLIENT_ROUTES, __version__)
-    for path, handler, access in (
-        ("/v1/models", models.list, Access.KEY),
-        ("/v1/models/{id}", models.one, Access.KEY),
-        ("/models", models.list, models_access),
-        ("/healthz", health.live, Access.OPEN),
-        ("/readyz", health.ready, Access.OPEN),
-        ("/openapi.json", documents.openapi, Access.OPEN),
-        ("/docs", documents.docs, Access.OPEN),
+    for path, handler, access, word in (
+        ("/v1/models", models.list, Access.KEY, "models"),
+        ("/v1/models/{id}", models.one, Access.KEY, "models"),
+        ("/models", models.list, models_access, "models"),
+        ("/healthz", health.live, Access.OPEN, ""),
+        ("/readyz", health.ready, Access.OPEN, ""),
+        ("/openapi.json", documents.openapi, Access.OPEN, ""),
+        ("/docs", documents.docs, Access.OPEN, ""),
     ):
-        app.router.add_get(path, endpoints.endpoint(handler, general, access))
+        app.router.add_get(path, endpoints.endpoint(handler, general, access, word))
     for route in admin:
         serve = endpoints.endpoint(route.serve, general, route.access)
         app.router.add_route(route.method, route.path, serve, expect_handler=expect)

@@ -60,6 +60,11 @@ class Model(Struct, frozen=True, kw_only=True):
     context_tokens: int | None = None
     output_tokens: int | None = None
 
+    def names(self, variant: Variant) -> tuple[str, ...]:
+        """All that it may be called when it is asked for so, the fullest first."""
+        suffix = suffix_of(variant)
+        return tuple(dict.fromkeys((self.id + suffix, self.display_name + suffix, self.id, self.display_name)))
+
     def variants(self) -> list[tuple[str, Variant]]:
         """The suffixes this model is listed under, in the order of §2.4; `-deep-research` is never listed."""
         listed = [("", PLAIN)]
@@ -79,6 +84,11 @@ class Model(Struct, frozen=True, kw_only=True):
             if mode in self.modes
         ]
         return listed
+
+
+def suffix_of(variant: Variant) -> str:
+    """What a name ends with for it; empty where nothing says it."""
+    return next((suffix for suffix, each in SUFFIXES if each == variant), "")
 
 
 def split_suffix(name: str) -> tuple[str, Variant]:

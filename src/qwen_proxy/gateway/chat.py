@@ -177,7 +177,7 @@ class ChatGateway:
         """One try: batches that are not empty, the last of which ends with Finish. Raises ProxyError."""
         if request.sampling.is_limited:
             await self._ready_to_count()
-        shaper = ReplyShaper(request.sampling, delivery, self._tokens)
+        shaper = trace.reply = ReplyShaper(request.sampling, delivery, self._tokens)
         async with self._upstream.open(request, resolved.model, credential, deadline) as reads:
             async for read in reads:
                 batch = shaper.take(read)

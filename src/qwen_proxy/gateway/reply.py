@@ -39,6 +39,11 @@ class ReplyShaper:
     def reasoning(self) -> str:
         return self._reasoning.getvalue()
 
+    @property
+    def size_bytes(self) -> int:
+        """Of answer and reasoning, so far."""
+        return sum(len(written.getvalue().encode(errors="surrogatepass")) for written in (self._text, self._reasoning))
+
     def take(self, read: Batch) -> Batch:
         """Shape one read. Returns what may go out now; what the last read brings stays for `end`."""
         if self._limiter is not None:

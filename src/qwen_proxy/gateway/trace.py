@@ -1,15 +1,21 @@
-"""What happened to one request, for its log line."""
+"""What happened to one request: for its log line, and for what it is to be charged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from qwen_proxy.chat.events import Usage
+from qwen_proxy.chat.events import Usage, UsageOrigin
 from qwen_proxy.chat.result import total_usage
+from qwen_proxy.gateway.reply import ReplyShaper
+from qwen_proxy.gateway.sizing import tokens_in
 
 
 class Trace(Struct):
-    """Filled in as the request goes on. `failures` names the error classes of tries that were given up or repeated."""
+    """Filled in as the request goes on. `failures` names the error classes of tries that were given up or repeated.
+
+    usage: of a reply that came to its end. reply: of the last try, as far as it has come. partial_bytes: of the choices
+    that were taken up without usage.
+    """
 
     request_id: str
     tries: int = 0
@@ -17,6 +23,8 @@ class Trace(Struct):
     model: str = ""
     failures: list[str] = []
     usage: Usage | None = None
+    reply: ReplyShaper | None = None
+    partial_bytes: int = 0
 
     def take_up(self, choices: Sequence["Trace"]) -> None:
         """Become the one line of a request for several replies: what each of them took, together."""
@@ -25,3 +33,25 @@ class Trace(Struct):
         self.account_id = next((choice.account_id for choice in choices if choice.account_id), "")
         usages = [choice.usage for choice in choices if choice.usage is not None]
         self.usage = total_usage(usages) if usages else None
+        self.partial_bytes = sum(choice.unfinished_bytes for choice in choices)
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """What came of replies that did not come to their end."""
+        if self.usage is not None or self.reply is None:
+            return self.partial_bytes
+        return self.reply.size_bytes
+
+    def used(self, prompt_tokens: Callable[[], int], *, has_left: bool) -> Usage | None:
+        """What the request has used; None for nothing.
+
+        Of replies that broke off, what had come is estimated, and so is the prompt, with `prompt_tokens`. Where nothing
+        had come the prompt counts only if the client has left (has_left): an account was at work for it by then.
+        """
+        rest = self.unfinished_bytes
+        if not rest and (self.usage is not None or not (has_left and self.account_id)):
+            return self.usage
+        known = self.usage or Usage(prompt_tokens=prompt_tokens(), completion_tokens=0, origin=UsageOrigin.COUNTED)
+        return structs.replace(
+            known, completion_tokens=known.completion_tokens + tokens_in(rest), origin=UsageOrigin.COUNTED
+        )

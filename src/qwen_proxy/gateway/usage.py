@@ -4,12 +4,15 @@ A request counts once, under the account that answered it or was tried last; it 
 of one. What a killed process gathered in its last second is lost; a store that is not there gets it later.
 """
 
+import asyncio
 import logging
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from qwen_proxy.chat.events import Usage
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.store import HOUR_SECONDS, Store, UsageCounts, UsageKey
 
 log = logging.getLogger(__name__)
@@ -19,11 +22,27 @@ MOST_ROWS: Final = 100_000  # of different keys, accounts and models, while the 
 
 
 class UsageRecorder:
+    """Adds each second while it is entered, and once more when it is left."""
+
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._gathered: dict[UsageKey, UsageCounts] = {}
         self._lost = 0
+        self._is_away = False
+        self._adding = asyncio.Lock()
+        self._tasks = Tasks()
+
+    async def __aenter__(self) -> Self:
+        self._tasks.spawn(self._run(), name="usage")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with self._adding:  # what is being added is not cut off: nobody would know whether it arrived
+            await self._tasks.__aexit__(kind, error, trace)
+        await self.flush()
 
     def note(
         self, *, key_id: str, account_id: str, model: str, feature: str, usage: Usage | None, has_failed: bool
@@ -40,26 +59,29 @@ class UsageRecorder:
         )
         self._add(row, counts)
 
-    async def run(self) -> None:
-        """Until cancelled; then flush once more."""
+    async def flush(self) -> None:
+        """Nothing is lost when the store does not answer: it is added the next time."""
+        async with self._adding:
+            if not self._gathered:
+                return
+            gathered, self._gathered = self._gathered, {}
+            try:
+                await self._store.add_usage(gathered)
+                self._is_away = False
+            except StoreUnavailable as error:
+                if not self._is_away:
+                    log.warning("usage not written yet", extra={"rows": len(gathered), "reason": str(error)})
+                self._is_away = True
+                for row, counts in gathered.items():
+                    self._add(row, counts)
+            if self._lost:
+                log.error("usage lost: too much waits for the store", extra={"requests": self._lost})
+                self._lost = 0
+
+    async def _run(self) -> None:
         while True:
             await self._clock.sleep(FLUSH_SECONDS)
             await self.flush()
-
-    async def flush(self) -> None:
-        """Nothing is lost when the store does not answer: it is added the next time."""
-        if not self._gathered:
-            return
-        gathered, self._gathered = self._gathered, {}
-        try:
-            await self._store.add_usage(gathered)
-        except StoreUnavailable as error:
-            log.warning("usage not written yet", extra={"rows": len(gathered), "reason": str(error)})
-            for row, counts in gathered.items():
-                self._add(row, counts)
-        if self._lost:
-            log.error("usage lost: too much waits for the store", extra={"requests": self._lost})
-            self._lost = 0
 
     def _add(self, row: UsageKey, counts: UsageCounts) -> None:
         known = self._gathered.get(row)

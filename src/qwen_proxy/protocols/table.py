@@ -9,11 +9,12 @@ from qwen_proxy.protocols.openai_chat import OpenAIChat
 
 
 class ProtocolRoute(Struct, frozen=True):
-    """`name` is for logs and tests; the protocol is served at POST `path`."""
+    """`name` is for logs and tests; the protocol is served at POST `path`. word: as keys are limited to it."""
 
     name: str
     path: str
+    word: str
     protocol: ClientProtocol
 
 
-PROTOCOLS: Final = (ProtocolRoute("openai_chat", "/v1/chat/completions", OpenAIChat()),)
+PROTOCOLS: Final = (ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from qwen_proxy.config.keys import Role
+from qwen_proxy.config.keys import ClientKey, Role
 from qwen_proxy.ground.errors import OriginRefused, PermissionDenied, StoreUnavailable, Unauthenticated
 from qwen_proxy.serving.origins import client_address, is_known_host, is_same_origin
 from qwen_proxy.serving.sessions import Session, Sessions, token_in
@@ -30,15 +30,7 @@ class Access(Enum):
     ADMIN = auto()
 
 
-class Caller(Protocol):
-    """A key that works. The name tells keys apart in logs."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def role(self) -> Role: ...
+Caller = ClientKey  # the key that a request carries
 
 
 class KeyRing(Protocol):

@@ -7,7 +7,15 @@ from aiohttp import web
 from qwen_proxy.serving.endpoint import Exchange, Handler
 
 METHODS = "GET, POST, PUT, PATCH, DELETE"
-EXPOSED = "x-request-id, x-qwen-proxy-ignored, x-should-retry, retry-after"
+EXPOSED = ", ".join(
+    ("x-request-id", "x-qwen-proxy-ignored", "x-should-retry", "retry-after")
+    + tuple(f"x-ratelimit-{word}-{kind}" for kind in ("requests", "tokens") for word in ("limit", "remaining", "reset"))
+    + tuple(
+        f"anthropic-ratelimit-{kind}-{word}"
+        for kind in ("requests", "tokens")
+        for word in ("limit", "remaining", "reset")
+    )
+)
 PREFLIGHT_SECONDS = "600"
 
 

@@ -12,10 +12,12 @@ from qwen_proxy.ground.errors import (
     BodyTooLarge,
     InternalError,
     InvalidRequest,
+    KeyLimitReached,
     ProxyError,
     RequestTooSlow,
     ShuttingDown,
 )
+from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.protocols.base import ClientProtocol, Incoming
 from qwen_proxy.runtime.clock import Clock
@@ -34,7 +36,7 @@ LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
 class Exchange(Struct, kw_only=True):
     """One request while it is served. `caller` is None on an open route, `session` for who has sent a key.
 
-    address: the client's. read_seconds: the time the body may take.
+    address: the client's. read_seconds: the time the body may take. limits: of the caller's key, once they are known.
 
     A handler that streams sets `stream` and `tell`, so that a failure behind the headers is told in the stream.
     """
@@ -47,6 +49,7 @@ class Exchange(Struct, kw_only=True):
     address: str
     read_seconds: float
     session: Session | None = None
+    limits: LimitFacts | None = None
     stream: StreamedReply | None = None
     tell: Callable[[ProxyError], bytes] | None = None
 
@@ -89,9 +92,12 @@ class Endpoints:
             await asyncio.wait(tuple(self._active), timeout=LAST_WORDS_SECONDS)
 
     def endpoint(
-        self, handler: Handler, protocol: ClientProtocol, access: Access | Callable[[], Access]
+        self, handler: Handler, protocol: ClientProtocol, access: Access | Callable[[], Access], word: str = ""
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """`access` may be a question that is asked anew for each request."""
+        """`access` may be a question that is asked anew for each request.
+
+        word: of `config.keys.ENDPOINTS`, for what a key may be limited to; empty: every key may.
+        """
         access_now = access if callable(access) else lambda: access
 
         async def serve(request: web.Request) -> web.StreamResponse:
@@ -115,7 +121,7 @@ class Endpoints:
             self._active.add(task)
             access = access_now()
             try:
-                answer = response = await self._answer(exchange, visit, handler, protocol, access)
+                answer = response = await self._answer(exchange, visit, handler, protocol, access, word)
             finally:
                 self._active.discard(task)
                 self._log(exchange, response, logging.DEBUG if access is Access.OPEN else logging.INFO)
@@ -128,12 +134,14 @@ class Endpoints:
         return serve
 
     async def _answer(
-        self, exchange: Exchange, visit: Visit, handler: Handler, protocol: ClientProtocol, access: Access
+        self, exchange: Exchange, visit: Visit, handler: Handler, protocol: ClientProtocol, access: Access, word: str
     ) -> web.StreamResponse:
         try:
             admitted = await self._authenticator.admit(visit, access)
             if admitted is not None:
                 exchange.caller, exchange.session = admitted.caller, admitted.session
+                if word:
+                    admitted.caller.check_endpoint(word)
             return await handler(exchange)
         except ProxyError as error:
             return await self._failed(exchange, protocol, error)
@@ -150,7 +158,11 @@ class Endpoints:
     async def _failed(self, exchange: Exchange, protocol: ClientProtocol, error: ProxyError) -> web.StreamResponse:
         stream = exchange.stream
         if stream is None or exchange.tell is None or not stream.headers_sent:
-            return self.refusal(protocol, error, exchange.request_id)
+            response = self.refusal(protocol, error, exchange.request_id)
+            limits = error.facts if isinstance(error, KeyLimitReached) else exchange.limits
+            if limits is not None:
+                response.headers.extend(protocol.limit_headers(limits))
+            return response
         await stream.end(exchange.tell(error))
         return stream.response
 

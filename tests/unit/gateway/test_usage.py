@@ -1,5 +1,6 @@
 """Usage: gathered, flushed, summed, exported."""
 
+import asyncio
 import csv
 import io
 from collections.abc import Mapping
@@ -11,12 +12,22 @@ from hypothesis import strategies as st
 from qwen_proxy.chat.events import Usage
 from qwen_proxy.gateway import usage as recording
 from qwen_proxy.gateway.usage import UsageRecorder
-from qwen_proxy.gateway.usage_report import Axis, UsageLine, as_csv, summed
+from qwen_proxy.gateway.usage_report import (
+    Axis,
+    ChatStats,
+    CliStats,
+    DayStats,
+    UsageLine,
+    as_csv,
+    day_name,
+    history,
+    summed,
+)
 from qwen_proxy.ground.errors import StoreUnavailable
-from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.store import DAY_SECONDS, HOUR_SECONDS, UsageCounts, UsageKey
 from qwen_proxy.storage.memory import MemoryStore
 from tests.support.clock import FakeClock
+from tests.support.line import Line
 
 USAGE = Usage(prompt_tokens=10, completion_tokens=7, reasoning_tokens=2)
 
@@ -38,8 +49,7 @@ async def test_requests_are_added_up_by_hour_and_day() -> None:
     clock = FakeClock()
     store = MemoryStore(clock)
     recorder = UsageRecorder(store, clock)
-    async with Tasks() as tasks:
-        tasks.spawn(recorder.run(), name="usage")
+    async with recorder:
         note(recorder)
         note(recorder, usage=None, has_failed=True)
         await clock.advance(1.5)
@@ -67,6 +77,33 @@ async def test_a_store_that_was_away_gets_it_later() -> None:
     store.is_away = False
     await recorder.flush()
     await recorder.flush()
+    (counts,) = (await store.usage(0, clock.now() + 1)).values()
+    assert counts.requests == 2
+
+
+async def test_what_is_gathered_at_the_end_is_added_then() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    async with UsageRecorder(store, clock) as recorder:
+        note(recorder)
+    (counts,) = (await store.usage(0, clock.now() + 1)).values()
+    assert counts.requests == 1
+
+
+async def test_what_is_being_added_at_the_end_is_added_once() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    line = Line(store)
+    recorder = UsageRecorder(line, clock)
+    await recorder.__aenter__()
+    note(recorder)
+    line.opened.clear()
+    await clock.advance(1.0)
+    note(recorder)
+    leaving = asyncio.gather(recorder.__aexit__(None, None, None))
+    await clock.settle()
+    line.opened.set()
+    await leaving
     (counts,) = (await store.usage(0, clock.now() + 1)).values()
     assert counts.requests == 2
 
@@ -122,3 +159,28 @@ def test_no_cell_is_a_formula_and_every_cell_is_read_as_it_was(name: str) -> Non
     read = list(csv.reader(io.StringIO(text, newline="")))
     assert read[1][0].removeprefix("'") == name.removeprefix("'") or "\r" in name or "\n" in name or "\0" in name
     assert read[1][0][:1] not in ("=", "+", "-", "@")
+
+
+def test_the_originals_shape() -> None:
+    def row(day: int = 0, key: str = "k1", account: str = "a", model: str = "m", feature: str = "chat") -> UsageKey:
+        starts_at = 1_799_971_200 + day * DAY_SECONDS
+        return UsageKey(starts_at=starts_at, key=key, account=account, model=model, feature=feature)
+
+    def counts(requests: int, prompt: int, completion: int) -> UsageCounts:
+        return UsageCounts(requests=requests, prompt_tokens=prompt, completion_tokens=completion)
+
+    usage = [
+        (row(), counts(1, 10, 1)),
+        (row(key="k2"), counts(1, 20, 2)),
+        (row(feature="cli"), counts(3, 5, 6)),
+        (row(feature="cli", model="n"), counts(1, 1, 1)),
+        (row(1), counts(1, 7, 7)),
+        (row(account=""), counts(9, 9, 9)),
+    ]
+    assert history(usage) == {
+        "a": {
+            "2027-01-15": DayStats(ChatStats(30, 3), CliStats(4, 6, 7)),
+            "2027-01-16": DayStats(ChatStats(7, 7), CliStats()),
+        }
+    }
+    assert day_name(1_799_971_200 + DAY_SECONDS - 0.1) == "2027-01-15"
