@@ -62,21 +62,24 @@ class UsageRecorder:
     async def flush(self) -> None:
         """Nothing is lost when the store does not answer: it is added the next time."""
         async with self._adding:
-            if not self._gathered:
-                return
-            gathered, self._gathered = self._gathered, {}
-            try:
-                await self._store.add_usage(gathered)
-                self._is_away = False
-            except StoreUnavailable as error:
-                if not self._is_away:
-                    log.warning("usage not written yet", extra={"rows": len(gathered), "reason": str(error)})
-                self._is_away = True
-                for row, counts in gathered.items():
-                    self._add(row, counts)
-            if self._lost:
-                log.error("usage lost: too much waits for the store", extra={"requests": self._lost})
-                self._lost = 0
+            await self._flush()
+
+    async def _flush(self) -> None:
+        if not self._gathered:
+            return
+        gathered, self._gathered = self._gathered, {}
+        try:
+            await self._store.add_usage(gathered)
+            self._is_away = False
+        except StoreUnavailable as error:
+            if not self._is_away:
+                log.warning("usage not written yet", extra={"rows": len(gathered), "reason": str(error)})
+            self._is_away = True
+            for row, counts in gathered.items():
+                self._add(row, counts)
+        if self._lost:
+            log.error("usage lost: too much waits for the store", extra={"requests": self._lost})
+            self._lost = 0
 
     async def _run(self) -> None:
         while True:

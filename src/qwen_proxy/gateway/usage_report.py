@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from msgspec import Struct
 
@@ -91,6 +91,8 @@ def _value(line: UsageLine, axis: Axis) -> int | str | None:
             return line.model
         case Axis.FEATURE:
             return line.feature
+        case _:
+            assert_never(axis)
 
 
 def _harmless(text: str) -> str:

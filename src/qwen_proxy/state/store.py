@@ -141,7 +141,8 @@ class UsageKey(Struct, frozen=True, kw_only=True, order=True):
 
 
 class UsageCounts(Struct, frozen=True, kw_only=True):
-    """`failures` are among `requests`. Tokens are those told to clients; completion tokens include reasoning tokens."""
+    """`failures` are among `requests`. Tokens are those told to clients, of a reply that broke off an estimate;
+    completion tokens include reasoning tokens."""
 
     requests: int = 0
     failures: int = 0

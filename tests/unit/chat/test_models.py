@@ -29,6 +29,17 @@ def test_what_a_listed_suffix_means_is_what_it_is_read_as():
         assert split_suffix("q" + suffix) == ("q", variant)
 
 
+def test_a_model_is_known_by_its_names_with_and_without_what_was_asked_for():
+    model = Model(id="qwen3.7-plus", display_name="Qwen3.7-Plus")
+    assert model.names(Variant(thinking=True)) == (
+        "qwen3.7-plus-thinking",
+        "Qwen3.7-Plus-thinking",
+        "qwen3.7-plus",
+        "Qwen3.7-Plus",
+    )
+    assert model.names(PLAIN) == ("qwen3.7-plus", "Qwen3.7-Plus")
+
+
 @pytest.mark.parametrize(("suffix", "variant"), SUFFIXES)
 def test_a_suffix_is_taken_off_in_any_case(suffix: str, variant: Variant):
     assert split_suffix(f"Qwen3.7-Plus{suffix.upper()}") == ("Qwen3.7-Plus", variant)

@@ -175,6 +175,16 @@ async def test_all_reasons_share_one_budget_of_tries() -> None:
     assert trace.failures == ["ReplyEmpty", "QuotaExhausted", "UpstreamOverloaded"]
 
 
+async def test_what_had_come_of_the_last_try_is_known() -> None:
+    upstream = scripted([errors.ReplyEmpty("nothing")], [[START], [TextDelta("Hell")], errors.ReplyCut()])
+    trace = Trace("req_1")
+    chat = gateway(upstream, Desk("a", "b"))
+    with pytest.raises(errors.ReplyCut):
+        await ask(chat, question(), trace)
+    assert trace.unfinished_bytes == 4
+    assert chat.follows_sessions
+
+
 async def test_zero_retries_is_one_try() -> None:
     upstream = scripted([errors.ReplyCut()], GOOD)
     with pytest.raises(errors.ReplyCut):

@@ -73,6 +73,7 @@ async def test_a_store_that_was_away_gets_it_later() -> None:
     store.is_away = True
     note(recorder)
     await recorder.flush()
+    await recorder.flush()
     note(recorder)
     store.is_away = False
     await recorder.flush()
