@@ -8,6 +8,7 @@ from msgspec import Struct
 from qwen_proxy.accounts.bulk.batches import Batches
 from qwen_proxy.accounts.bulk.book import BatchBook
 from qwen_proxy.accounts.pool import AccountPool
+from qwen_proxy.admin.account_desk import AccountDesk
 from qwen_proxy.admin.accounts import AccountRoutes
 from qwen_proxy.admin.batches import BatchRoutes
 from qwen_proxy.admin.diagnostics import DiagnosticsRoutes
@@ -68,11 +69,12 @@ def admin_routes(
         with suppress(StoreUnavailable):  # what was written is written; the watch will learn of it
             await commons.watch.catch_up()
 
+    desk = AccountDesk(commons.store, commons.book, pool, catch_up, machine.clock)
     return (
         *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
         *SettingsRoutes(live).table(),
         *KeyRoutes(commons.key_book, catch_up, machine.clock).table(),
-        *AccountRoutes(commons.store, commons.book, pool, catch_up, machine.clock).table(),
+        *AccountRoutes(desk, machine.clock).table(),
         *RecordRoutes(commons.store).table(),
         *UsageRoutes(commons.store, commons.key_book, machine.clock).table(),
         *BatchRoutes(batches(live, commons, machine), commons.book, heartbeats, machine.clock).table(),
