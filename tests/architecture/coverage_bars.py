@@ -31,6 +31,7 @@ WHOLE: Final = (
     "accounts/shells.py",
     "config/addresses.py",
     "config/lines.py",
+    "admin/original_stats.py",
     "admin/page.py",
     "admin/reading.py",
     "gateway/*.py",

@@ -79,6 +79,29 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("POST", "/api/admin/accounts/batches/{id}/retry"): Example(f"{BATCH}/retry"),
     ("DELETE", "/api/admin/accounts/batches/{id}"): Example(BATCH),
     ("GET", "/api/admin/diagnostics"): Example("/api/admin/diagnostics"),
+    ("POST", "/verify"): Example("/verify", {"apiKey": USER_KEY}),
+    ("GET", "/api/settings"): Example("/api/settings"),
+    ("POST", "/api/addRegularKey"): Example("/api/addRegularKey", {"apiKey": "sk-another-for-the-examples"}),
+    ("POST", "/api/deleteRegularKey"): Example("/api/deleteRegularKey", {"apiKey": VICTIM}),
+    ("POST", "/api/setAutoRefresh"): Example("/api/setAutoRefresh", {"autoRefresh": True}),
+    ("POST", "/api/setBatchLoginConcurrency"): Example("/api/setBatchLoginConcurrency", {"batchLoginConcurrency": 5}),
+    ("POST", "/api/setOutThink"): Example("/api/setOutThink", {"outThink": True}),
+    ("POST", "/api/setLegacyReasoning"): Example("/api/setLegacyReasoning", {"legacyReasoningInContent": False}),
+    ("POST", "/api/search-info-mode"): Example("/api/search-info-mode", {"searchInfoMode": "text"}),
+    ("POST", "/api/simple-model-map"): Example("/api/simple-model-map", {"simpleModelMap": False}),
+    ("POST", "/api/setRetryConfig"): Example("/api/setRetryConfig", {"chatRetryCount": 1}),
+    ("GET", "/api/getAllAccounts"): Example("/api/getAllAccounts?page=1&pageSize=10"),
+    ("POST", "/api/setAccount"): Example("/api/setAccount", {"email": "c@example.com", "password": "pw"}),
+    ("DELETE", "/api/deleteAccount"): Example("/api/deleteAccount", {"email": "c@example.com"}),
+    ("POST", "/api/setAccounts"): Example("/api/setAccounts", {"accounts": "d@example.com:pw"}),
+    ("GET", "/api/batchTasks/{taskId}"): Example("/api/batchTasks/{batch}"),
+    ("POST", "/api/updateAccountProxy"): Example("/api/updateAccountProxy", {"email": "a@example.com", "proxy": None}),
+    ("POST", "/api/refreshAccount"): Example("/api/refreshAccount", {"email": "a@example.com"}),
+    ("POST", "/api/refreshAllAccounts"): Example("/api/refreshAllAccounts", {"thresholdHours": 24}),
+    ("POST", "/api/forceRefreshAllAccounts"): Example("/api/forceRefreshAllAccounts"),
+    ("GET", "/api/accountStats"): Example("/api/accountStats"),
+    ("GET", "/api/statsHistory"): Example("/api/statsHistory"),
+    ("POST", "/api/debug/archiveYesterday"): Example("/api/debug/archiveYesterday"),
 }
 # What a batch has to be for a call of it to go well.
 STATES: dict[str, Batch] = {
@@ -133,7 +156,7 @@ async def test_the_document_has_every_route_that_is_served() -> None:
             assert (response.status, response.content_type) == (200, "application/json")
             paths = (await response.json())["paths"]
         for template in paths:
-            path = template.replace("{id}", "x")
+            path = re.sub(r"\{\w+\}", "x", template)
             told = {method for other in paths if fits(other, path) for method in paths[other]}
             # What is there says which methods it takes; what is not, is a 404.
             async with stranger.request("TRACE", path) as response:

@@ -41,6 +41,7 @@ async def test_verify_tells_whether_a_key_works_and_is_an_admins() -> None:
             assert await call(anyone, "POST", "/verify", body, 401) == unauthorized
         book = gateway.commons.key_book
         await book.revoke(book.id_of(USER_KEY))
+        await gateway.commons.watch.catch_up()
         assert await call(anyone, "POST", "/verify", {"apiKey": USER_KEY}, 401) == unauthorized
 
 

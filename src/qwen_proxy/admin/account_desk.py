@@ -39,8 +39,9 @@ class AccountDesk:
 
     # --- looking
 
-    def seats(self) -> list[Seat]:
-        """By id."""
+    async def seats(self) -> list[Seat]:
+        """By id, also those that another process has added a moment ago."""
+        await self._catch_up()
         return sorted(self._pool.seats(), key=lambda seat: seat.account.id)
 
     async def seat(self, email: str) -> Seat:
@@ -194,7 +195,7 @@ class AccountDesk:
         target = seats[0].account.id if len(seats) == 1 else ""
         await self._store.write([audit_line(by, "account.refresh", target, {"asked": len(seats)})])
 
-    def ending_within(self, seconds: float | None) -> list[Seat]:
+    async def ending_within(self, seconds: float | None) -> list[Seat]:
         """Enabled ones that can be signed in, and have no token or one that ends so soon; None for whenever."""
         now = self._clock.now()
 
@@ -204,8 +205,9 @@ class AccountDesk:
                 return True
             return credential.expires_at is not None and credential.expires_at - now <= seconds
 
-        seats = (seat for seat in self.seats() if seat.account.enabled and seat.account.password is not None)
-        return [seat for seat in seats if ends(seat)]
+        seats = await self.seats()
+        able = (seat for seat in seats if seat.account.enabled and seat.account.password is not None)
+        return [seat for seat in able if ends(seat)]
 
     # --- cookies
 

@@ -67,8 +67,9 @@ class AccountRoutes:
 
     async def all(self, call: Call[AccountsQuery, Nothing]) -> AccountsBody:
         query, desk = call.query, self._desk
+        all_seats = await desk.seats()
         reports, usage, now = await desk.reports(), await desk.usage_today(), self._clock.now()
-        seats = [seat for seat in desk.seats() if seat.account.id in reports]
+        seats = [seat for seat in all_seats if seat.account.id in reports]
         wanted = [seat for seat in seats if _fits(seat, reports[seat.account.id], query)]
         page = [seat for seat in wanted if seat.account.id > query.after][: query.limit]
         return AccountsBody(
@@ -135,9 +136,9 @@ class AccountRoutes:
 
     async def refresh(self, call: Call[Nothing, RefreshBody]) -> AskedBody:
         hours = call.body.within_hours
-        asked = self._desk.ending_within(None if hours is None else hours * 3600)
+        asked = await self._desk.ending_within(None if hours is None else hours * 3600)
         await self._desk.demand(call.by, asked)
-        return AskedBody(asked=len(asked), total=len(self._desk.seats()))
+        return AskedBody(asked=len(asked), total=len(await self._desk.seats()))
 
 
 def _fits(seat: Seat, report: AccountReport, query: AccountsQuery) -> bool:

@@ -75,7 +75,7 @@ class OriginalAccounts:
     # --- accounts
 
     async def accounts(self, call: Call[PageQuery, Nothing]) -> AccountPage:
-        query, seats = call.query, self._desk.seats()
+        query, seats = call.query, await self._desk.seats()
         first = (query.page - 1) * query.page_size
         rows = tuple(_row(seat) for seat in seats[first : first + query.page_size])
         return AccountPage(total=len(seats), page=query.page, page_size=query.page_size, data=rows)
@@ -109,7 +109,7 @@ class OriginalAccounts:
     async def add_many(self, call: Call[Nothing, SetAccountsBody]) -> web.StreamResponse:
         """Without `async` the answer comes when the batch is over, or has stopped. Raises InvalidRequest."""
         _require(accounts=call.body.accounts)
-        pasted = read_lines(call.body.accounts, {seat.account.id for seat in self._desk.seats()})
+        pasted = read_lines(call.body.accounts, {seat.account.id for seat in await self._desk.seats()})
         details = {"lines": pasted.total, "good": len(pasted.good), "invalid": len(pasted.bad)}
         line = audit_line(call.by, "batch.create", details=details)
         batch = await self._batches.create(pasted, line, by=call.by.key_name)
@@ -132,19 +132,19 @@ class OriginalAccounts:
 
     async def refresh(self, call: Call[Nothing, ThresholdBody]) -> RefreshedBody:
         hours = call.body.threshold_hours
-        seats = self._desk.ending_within(hours * 3600)
+        seats = await self._desk.ending_within(hours * 3600)
         await self._desk.demand(call.by, seats)
         return RefreshedBody(_being_signed_in(seats), len(seats), hours)
 
     async def refresh_all(self, call: Call[Nothing, Nothing]) -> AllRefreshedBody:
-        seats = self._desk.ending_within(None)
+        seats = await self._desk.ending_within(None)
         await self._desk.demand(call.by, seats)
-        return AllRefreshedBody(_being_signed_in(seats), len(seats), len(self._desk.seats()))
+        return AllRefreshedBody(_being_signed_in(seats), len(seats), len(await self._desk.seats()))
 
     # --- statistics
 
     async def stats(self, call: Call[Nothing, Nothing]) -> AccountStatsBody:
-        now, reports = self._clock.now(), await self._desk.reports()
+        seats, now, reports = await self._desk.seats(), self._clock.now(), await self._desk.reports()
         rows: dict[str, list[tuple[UsageKey, UsageCounts]]] = {}
         for row in (await self._store.usage(now - now % DAY_SECONDS, now + 1, by_day=True)).items():
             rows.setdefault(row[0].account, []).append(row)
@@ -155,7 +155,7 @@ class OriginalAccounts:
                     stats=day_stats(rows.get(seat.account.id, ())),
                     status=standing(reports[seat.account.id], now),
                 )
-                for seat in self._desk.seats()
+                for seat in seats
                 if seat.account.id in reports
             )
         )
@@ -164,7 +164,7 @@ class OriginalAccounts:
         now = self._clock.now()
         since = now - now % DAY_SECONDS - (HISTORY_DAYS - 1) * DAY_SECONDS
         rows = await self._store.usage(since, now + 1, by_day=True)
-        emails = {seat.account.id: seat.account.email for seat in self._desk.seats()}
+        emails = {seat.account.id: seat.account.email for seat in await self._desk.seats()}
         return StatsHistoryBody(today=day_of(now), accounts=histories(rows, emails))
 
     async def archive(self, call: Call[Nothing, Nothing]) -> ArchivedBody:

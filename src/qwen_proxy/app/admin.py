@@ -13,6 +13,8 @@ from qwen_proxy.admin.accounts import AccountRoutes
 from qwen_proxy.admin.batches import BatchRoutes
 from qwen_proxy.admin.diagnostics import DiagnosticsRoutes
 from qwen_proxy.admin.keys import KeyRoutes
+from qwen_proxy.admin.original import OriginalAccounts
+from qwen_proxy.admin.original_settings import OriginalSettings
 from qwen_proxy.admin.records import RecordRoutes
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.admin.sessions import SessionRoutes
@@ -69,14 +71,18 @@ def admin_routes(
         with suppress(StoreUnavailable):  # what was written is written; the watch will learn of it
             await commons.watch.catch_up()
 
-    desk = AccountDesk(commons.store, commons.book, pool, catch_up, machine.clock)
+    clock, book = machine.clock, commons.key_book
+    desk = AccountDesk(commons.store, commons.book, pool, catch_up, clock)
+    bulk = batches(live, commons, machine)
     return (
         *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
         *SettingsRoutes(live).table(),
-        *KeyRoutes(commons.key_book, catch_up, machine.clock).table(),
-        *AccountRoutes(desk, machine.clock).table(),
+        *KeyRoutes(book, catch_up, clock).table(),
+        *AccountRoutes(desk, clock).table(),
         *RecordRoutes(commons.store).table(),
-        *UsageRoutes(commons.store, commons.key_book, machine.clock).table(),
-        *BatchRoutes(batches(live, commons, machine), commons.book, heartbeats, machine.clock).table(),
+        *UsageRoutes(commons.store, book, clock).table(),
+        *BatchRoutes(bulk, commons.book, heartbeats, clock).table(),
         *diagnostics.table(),
+        *OriginalSettings(live, book, admitted.authenticator, catch_up, clock).table(),
+        *OriginalAccounts(desk, bulk, commons.store, clock).table(),
     )
