@@ -35,3 +35,12 @@ def passphrase(file: Path | None, *, is_new: bool) -> Secret:
     if is_new and len(text) < LEAST_PASSPHRASE_CHARS:
         raise typer.BadParameter(f"the passphrase has fewer than {LEAST_PASSPHRASE_CHARS} characters")
     return Secret(text)
+
+
+def read_password(file: Path | None) -> str:
+    """An account's password: from the file, else from a person, else the first line of stdin. Raises OSError."""
+    if file is not None:
+        return file.read_text("utf-8").partition("\n")[0]
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True))
+    return sys.stdin.readline().rstrip("\r\n")

@@ -9,11 +9,15 @@ from qwen_proxy.cli.accounts import commands as of_accounts
 from qwen_proxy.cli.care import commands as of_care
 from qwen_proxy.cli.care import secret_commands as of_secrets
 from qwen_proxy.cli.installation import commands as of_installation
+from qwen_proxy.cli.keys import commands as of_keys
 from qwen_proxy.cli.migration import commands as of_migration
 from qwen_proxy.cli.output import fail
 from qwen_proxy.cli.requests import commands as of_requests
 from qwen_proxy.cli.service import commands as of_service
+from qwen_proxy.cli.settings import audit_commands as of_audit
+from qwen_proxy.cli.settings import commands as of_settings
 from qwen_proxy.cli.transfer import commands as of_transfer
+from qwen_proxy.cli.usage import commands as of_usage
 from qwen_proxy.config.settings import WrongSetting
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.operations.client import ServerRefused, ServerSilent
@@ -45,9 +49,11 @@ cli: Final = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # it would print local variables, secrets among them
 )
-for commands in (of_service, of_installation, of_requests, of_migration, of_transfer, of_care):
+for commands in (of_service, of_installation, of_requests, of_usage, of_audit, of_migration, of_transfer, of_care):
     cli.add_typer(commands)
 cli.add_typer(of_accounts, name="accounts")
+cli.add_typer(of_keys, name="keys")
+cli.add_typer(of_settings, name="settings")
 cli.add_typer(of_secrets, name="secret")
 
 

@@ -165,6 +165,16 @@ class ServerClient:
         """Raises ServerRefused, ServerSilent."""
         return self._read(await self._get("/v1/models", MODELS_SECONDS), _Models).data
 
+    async def call(
+        self, method: str, path: str, kind: type[T], body: Struct | None = None, *, seconds: float = ANSWER_SECONDS
+    ) -> T:
+        """A call of the admin API. kind: of what is answered. Raises ServerRefused, ServerSilent."""
+        return self._read(await self._send(method, path, body, seconds), kind)
+
+    async def do(self, method: str, path: str, body: Struct | None = None, *, seconds: float = ANSWER_SECONDS) -> bytes:
+        """The same for what is answered in another form, or not at all."""
+        return await self._send(method, path, body, seconds)
+
     async def ask(
         self,
         question: Question,
@@ -199,18 +209,22 @@ class ServerClient:
         return reply.answered()
 
     async def _get(self, path: str, timeout_seconds: float = ANSWER_SECONDS) -> bytes:
+        return await self._send("GET", path, None, timeout_seconds)
+
+    async def _send(self, method: str, path: str, body: Struct | None, timeout_seconds: float) -> bytes:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         try:
             response = await self._transport.request(
                 DIRECT,
-                "GET",
+                method,
                 self.base_url + path,
-                headers=self._headers,
-                body=None,
+                headers=headers,
+                body=None if body is None else msgspec.json.encode(body),
                 timeout_seconds=timeout_seconds,
             )
         except ProxyError as error:
             raise ServerSilent(_ours(error)) from error
-        if response.status != 200:
+        if not 200 <= response.status < 300:
             raise _refusal(response.status, response.body, response.headers.get("x-request-id", ""))
         return response.body
 
