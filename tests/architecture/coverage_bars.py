@@ -19,6 +19,7 @@ WHOLE: Final = (
     "ground/*.py",
     "protocols/*.py",
     "accounts/affinity.py",
+    "accounts/borrowing.py",
     "accounts/bulk/model.py",
     "accounts/bulk/queue.py",
     "accounts/bulk/report.py",

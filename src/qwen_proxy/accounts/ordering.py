@@ -183,9 +183,11 @@ class Order:
         near = (self._seats[account_id] for account_id in itertools.islice(walk, MOST_STEPS))
         return lane.first_of(near, avoid_accounts, avoid_exits) or lane.choose(avoid_accounts, avoid_exits)
 
-    def lacking(self, feature: Feature, now: float, limit: int) -> Iterator[Seat]:
-        """Those that lack uses only, the preferred first. Nothing may change meanwhile."""
-        return self._lane(feature, now, limit).lacking()
+    def lacking(
+        self, feature: Feature, now: float, limit: int, such: Callable[[Seat], bool] = lambda seat: True
+    ) -> Iterator[Seat]:
+        """Those that lack uses only, the preferred first, of such as are asked for."""
+        return self._lane(feature, now, limit).lacking(such)
 
     def preferred(self, session: str) -> Iterator[Seat]:
         """The accounts that are to serve this session, its own first, each once, whatever hinders them; none that is
@@ -306,11 +308,12 @@ class _Lane:
                 return seat
         return None
 
-    def lacking(self) -> Iterator[Seat]:
-        for entry in [*self._ready, *self._lists[_Place.SHORT]]:
+    def lacking(self, such: Callable[[Seat], bool]) -> Iterator[Seat]:
+        for entry in list(self._ready):
             self._is_at_place(entry[-1])
-        for entry in self._lists[_Place.SHORT]:
-            yield entry[-1]
+        for entry in list(self._lists[_Place.SHORT]):
+            if such(entry[-1]) and self._is_at_place(entry[-1]):
+                yield entry[-1]
 
     def _first(self, place: _Place, avoid_accounts: Set[str], avoid_exits: Set[str]) -> Seat | None:
         """The first that is not to be avoided, else the first. Whoever does not belong there is put elsewhere."""

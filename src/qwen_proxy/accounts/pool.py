@@ -16,7 +16,7 @@ from typing import Final, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from qwen_proxy.accounts.affinity import SessionReport
+from qwen_proxy.accounts.affinity import SessionReport, session_point
 from qwen_proxy.accounts.book import AccountBook
 from qwen_proxy.accounts.borrowing import Borrowing
 from qwen_proxy.accounts.health import (
@@ -167,7 +167,7 @@ class AccountPool:
         self._roster.follow(watch, self._saver)
         self._slots = Slots(membership, self, clock, self._tasks, options.account_concurrency)
         self._slots.follow(options.strategy)
-        self._borrowing = Borrowing(self._seats, self._slots.may_borrow)
+        self._borrowing = Borrowing(self._seats, clock, session_point(membership.id), options.strategy)
         self._tokens = Tokens(
             sign_in, self._find, self._token_changed, self._saver, clock, random, self._tasks, _token_options(options)
         )
@@ -199,6 +199,7 @@ class AccountPool:
         self._roster.use(options.general_exit)
         self._seats.use(options.strategy)
         self._slots.follow(options.strategy)
+        self._borrowing.follow(options.strategy)
         self._slots.use(options.account_concurrency)
         self._tokens.use(_token_options(options), self._seats)
         self._serve_line()

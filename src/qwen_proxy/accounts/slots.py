@@ -15,6 +15,7 @@ The name of an account's slots is `account:<id>`.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
+from qwen_proxy.accounts.borrowing import MOST_NAMES, SPREAD, may_borrow
 from qwen_proxy.accounts.seats import Seat
 from qwen_proxy.config.choices import Strategy
 from qwen_proxy.ground.errors import StoreUnavailable
@@ -27,9 +28,7 @@ IDLE_SECONDS: Final = 1.0
 ASK_AGAIN_SECONDS: Final = 0.15
 FEW_PER_PROCESS: Final = 8  # uses: below it nobody can afford to keep idle ones
 MOMENT_SECONDS: Final = 0.1
-SPREAD: Final = frozenset({Strategy.LEAST_LOADED, Strategy.ROUND_ROBIN})
 MOST_AT_ONCE: Final = 64
-MOST_NAMES: Final = 256  # of accounts in one question to the store
 LEAST_SPARE: Final = 2
 
 
@@ -99,10 +98,6 @@ class Slots:
         conversation's account is of use to it alone: there, nothing is borrowed in advance."""
         self._is_spread = strategy in SPREAD
         self._has_spare = strategy is not Strategy.SESSION
-
-    def may_borrow(self, seat: Seat) -> bool:
-        """Whether another use of it may be had, as far as is known."""
-        return seat.held < self.limit and seat.full_until <= self._clock.monotonic()
 
     def grant(self, seat: Seat) -> None:
         """A use begins."""
@@ -197,11 +192,11 @@ class Slots:
                 seats, waiting = self._pool.borrowable()
                 if not waiting or not seats:
                     return
-                some = [seat for seat in seats if self.may_borrow(seat)][:MOST_NAMES]
+                some = self._open(seats)[:MOST_NAMES]
                 spare = self._spare if self._has_spare else 0
                 if await self._borrow(some, min(waiting, MOST_AT_ONCE), spare):
                     continue
-                if some and any(self.may_borrow(seat) for seat in {*self._pool.borrowable()[0]} - {*some}):
+                if some and {*self._open(self._pool.borrowable()[0])} - {*some}:
                     continue  # the next ones, at once
                 self.is_hungry = True
                 await self._clock.sleep(ASK_AGAIN_SECONDS)
@@ -214,7 +209,7 @@ class Slots:
         """When no other process lives. Whether that leaves nothing to ask for."""
         if self._trading.processes > 1:
             return False
-        missing = [seat for seat in self._pool.seats() if self.may_borrow(seat)]
+        missing = self._open(self._pool.seats())
         for start in range(0, len(missing), MOST_NAMES):
             some = missing[start : start + MOST_NAMES]
             if not await self._borrow(some, 0, sum(self.limit - seat.held for seat in some)):
@@ -245,6 +240,10 @@ class Slots:
         if taken.holds or taken.full:  # who waits for these alone waits in vain, and may take others
             self._pool.arrived()
         return bool(taken.holds)
+
+    def _open(self, seats: Iterable[Seat]) -> list[Seat]:
+        now = self._clock.monotonic()
+        return [seat for seat in seats if may_borrow(seat, self.limit, now)]
 
     def _give(self, back: Iterable[tuple[Seat, int]]) -> None:
         holds: list[Hold] = []
