@@ -19,7 +19,16 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.state.store import PROCESS_SECONDS
 from tests.support.redis_server import RedisServer
-from tests.support.tenant import NOTE, SECRET, TOPIC, place_at
+from tests.support.tenant import (
+    NOTE,
+    PLACES,
+    REQUESTS_PER_MINUTE,
+    RESERVED_TOKENS,
+    SECRET,
+    TOKENS_PER_DAY,
+    TOPIC,
+    place_at,
+)
 
 CLOCK = SystemClock()
 CONCURRENCY = 2
@@ -79,14 +88,14 @@ class Street:
                         return note
                 await asyncio.sleep(0.05)
 
-    def most_uses_at_once(self) -> dict[str, int]:
-        """By account; what a killed process began and did not end has ended with it."""
+    def most_at_once(self, begin: str, end: str) -> dict[str, int]:
+        """Uses, by name; what a killed process began and did not end has ended with it."""
         steps: list[tuple[float, int, str]] = []
         for tenant in self.tenants:
             open_uses: Counter[str] = Counter()
             for note in tenant.read():
-                if note.what in ("begins", "ends"):
-                    step = 1 if note.what == "begins" else -1
+                if note.what in (begin, end):
+                    step = 1 if note.what == begin else -1
                     steps.append((note.at, step, note.name))
                     open_uses[note.name] += step
             if tenant.killed_at is not None:
@@ -97,6 +106,17 @@ class Street:
             now[name] += step
             most[name] = max(most.get(name, 0), now[name])
         return most
+
+    def told_of(self, what: str, key: str) -> dict[str, int]:
+        """The number that was noted of each request of a key."""
+        found: dict[str, int] = {}
+        for tenant in self.tenants:
+            for note in tenant.read():
+                each, _, rest = note.name.partition("/")
+                if note.what == what and each == key:
+                    request, _, number = rest.partition("/")
+                    found[request] = int(number)
+        return found
 
     def count(self, what: str) -> int:
         return sum(note.what == what for tenant in self.tenants for note in tenant.read())
@@ -139,16 +159,29 @@ async def written(store: str) -> tuple[set[str], set[str]]:
 async def holds_after_all_are_gone(store: str) -> dict[str, int]:
     async with open_commons(Kept(place_at(store, "tenants"), SECRET), Machine()) as commons:
         await asyncio.sleep(PROCESS_SECONDS + 0.5)
-        return await commons.store.taken("account:")
+        return await commons.store.taken("account:") | await commons.store.taken("key:")
+
+
+def check_keys(made: Street) -> None:
+    """Limits were used well, and never exceeded. What a killed process had reserved may have been used, all of it."""
+    assert made.most_at_once("enters", "leaves")["requests"] == PLACES
+    minutes = Counter(made.told_of("admitted", "requests").values())
+    assert REQUESTS_PER_MINUTE / 2 < max(minutes.values()) <= REQUESTS_PER_MINUTE, minutes
+    used = made.told_of("used", "tokens")
+    days: Counter[int] = Counter()
+    for request, day in made.told_of("admitted", "tokens").items():
+        days[day] += used.get(request, RESERVED_TOKENS)
+    assert TOKENS_PER_DAY / 2 < max(days.values()) <= TOKENS_PER_DAY, days
 
 
 async def check(made: Street, survivors: Sequence[Tenant]) -> None:
     """All that was promised, at the end."""
     for tenant in survivors:
         await tenant.kill()
-    most = made.most_uses_at_once()
+    most = made.most_at_once("begins", "ends")
     assert len(most) == ACCOUNTS
     assert max(most.values()) == CONCURRENCY, most
+    check_keys(made)
     acknowledged = {note.name for tenant in made.tenants for note in tenant.read() if note.what == "wrote"}
     records, lines = await written(made.store)
     assert acknowledged and acknowledged <= records
