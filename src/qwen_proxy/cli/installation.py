@@ -8,12 +8,14 @@ import typer
 from rich.text import Text
 
 from qwen_proxy import __version__
+from qwen_proxy.app.machine import Machine
 from qwen_proxy.cli.output import Json, console, print_json, print_mark, table, warn_of
 from qwen_proxy.cli.work import DOTENV, run, settings_now
 from qwen_proxy.config import listing
 from qwen_proxy.config.credentials import load_keys
 from qwen_proxy.config.variables import GROUPS
 from qwen_proxy.operations import advice, doctor
+from qwen_proxy.operations.in_force import in_force
 from qwen_proxy.operations.local import serve_locally
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.environment import environment
@@ -31,7 +33,8 @@ def config(
     if example:
         sys.stdout.write(listing.dotenv())
         return
-    settings = settings_now()
+    found = run(in_force(settings_now(), Machine()))
+    settings = found.settings
     if as_json:
         rows = [
             {
@@ -45,7 +48,7 @@ def config(
             for group in GROUPS
             for variable in group.variables
         ]
-        print_json({"variables": rows, "warnings": settings.warnings})
+        print_json({"variables": rows, "warnings": found.warnings})
         return
     rows = table("Variable", "Value", "From")
     for group in GROUPS:
@@ -55,7 +58,7 @@ def config(
             style = "dim" if source.value == "default" else ""
             rows.add_row(Text(variable.name), Text(settings.texts[variable.name] or "unset"), source.value, style=style)
     console().print(rows)
-    warn_of(settings.warnings)
+    warn_of(found.warnings)
 
 
 @commands.command()
