@@ -286,6 +286,16 @@ async def test_every_change_is_in_the_audit_log_and_what_changes_nothing_is_not(
         assert (*first.entries, *rest.entries) == body.entries and rest.next_before is None
 
 
+async def test_the_client_of_a_trusted_proxy_is_told_by_its_own_address() -> None:
+    for trusted, address in (("127.0.0.1", "203.0.113.7"), ("", "127.0.0.1")):
+        async with running(TRUSTED_PROXIES=trusted) as gateway, as_admin(gateway) as client:
+            forwarded = {"X-Forwarded-For": "198.51.100.1, 203.0.113.7"}
+            body = {"values": {"MAX_CHOICES": 5}}
+            await answer(client, "PATCH", "/api/admin/settings", SettingsChangedBody, json=body, headers=forwarded)
+            (entry,) = (await answer(client, "GET", "/api/admin/audit", AuditBody)).entries
+            assert entry.address == address
+
+
 async def test_processes_and_diagnostics_tell_of_the_running_server() -> None:
     async with running() as gateway, as_admin(gateway) as client:
         (process,) = (await answer(client, "GET", "/api/admin/processes", ProcessesBody)).processes

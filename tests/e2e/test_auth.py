@@ -108,6 +108,9 @@ NAMES = [
     "Content-Type",
     "Accept-Language",
     "X-Stainless-Lang",
+    "X-Forwarded-Proto",
+    "x-csrf-token",
+    "Sec-Fetch-Site",
 ]
 
 

@@ -36,6 +36,9 @@ class NewBatchBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     labels: tuple[str, ...] = ()
     dry_run: bool = False
 
+    def __repr__(self) -> str:
+        return "NewBatchBody(***)"
+
 
 class BadLineBody(Struct, frozen=True, kw_only=True):
     """number: from 1. problem: what is wrong, and what would be right."""

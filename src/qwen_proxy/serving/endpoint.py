@@ -23,7 +23,7 @@ from qwen_proxy.protocols.base import ClientProtocol, Incoming
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.runtime.logs import request_id_var
-from qwen_proxy.serving.auth import Access, Authenticator, Caller, Visit
+from qwen_proxy.serving.auth import SAFE, Access, Authenticator, Caller, Visit
 from qwen_proxy.serving.sessions import Session
 from qwen_proxy.serving.streaming import StreamedReply
 from qwen_proxy.serving.unpacking import unpacked
@@ -124,7 +124,8 @@ class Endpoints:
                 answer = response = await self._answer(exchange, visit, handler, protocol, access, word)
             finally:
                 self._active.discard(task)
-                self._log(exchange, response, logging.DEBUG if access is Access.OPEN else logging.INFO)
+                is_probe = access is Access.OPEN and request.method in SAFE
+                self._log(exchange, response, logging.DEBUG if is_probe else logging.INFO)
             if not answer.prepared:
                 answer.headers["x-request-id"] = request_id
             if self.draining:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 
 import aiohttp
 import pytest
@@ -165,3 +166,17 @@ async def test_a_drain_that_takes_too_long_tells_the_rest() -> None:
         async with await asking as response:
             assert response.status == 503
             assert "shutting down" in json.loads(await response.text())["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("access", "method", "is_shown"),
+    [(Access.OPEN, "GET", False), (Access.OPEN, "POST", True), (Access.KEY, "GET", True), (Access.KEY, "POST", True)],
+)
+async def test_what_only_looks_at_open_routes_leaves_no_line_and_a_sign_in_does(
+    access: Access, method: str, is_shown: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(echo, access) as served, aiohttp.ClientSession(headers=USER) as session:
+        with caplog.at_level(logging.INFO):
+            async with session.request(method, served.url) as response:
+                assert response.status == 200
+    assert ("request" in [record.message for record in caplog.records]) is is_shown
