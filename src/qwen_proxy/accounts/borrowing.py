@@ -64,16 +64,16 @@ class Borrowing:
         return found if own is None else [own, *(seat for seat in found if seat is not own)]
 
     def _lacking(self, want: Want, now: float, limit: int, such: Callable[[Seat], bool]) -> list[Seat]:
-        lacking = self._order.lacking(want.feature, now, limit, such)
+        lacking = self._order.lacking(want.feature, now, limit, such, self._start)
         _, equals = next(groupby(lacking, lambda seat: seat.account.priority), (0, ()))
-        if not self._is_spread:
-            return list(islice(equals, MOST_NAMES))
-        some = list(equals)
-        if len(some) <= MOST_NAMES:
-            return some
+        return list(islice(equals, MOST_NAMES))
+
+    def _start(self, count: int) -> int:
+        """With which of so many to begin."""
+        if not self._is_spread or count <= MOST_NAMES:
+            return 0
         self._place += MOST_NAMES
-        start = self._place % len(some)
-        return [*some[start:], *some[:start]][:MOST_NAMES]
+        return self._place % count
 
     def _open(self, want: Want, limit: int) -> Callable[[Seat], bool]:
         now = self._clock.monotonic()

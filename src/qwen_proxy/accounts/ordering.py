@@ -16,7 +16,7 @@ turns out to be of none is made once a change. Taking and returning cost a searc
 
 import heapq
 import itertools
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Set
 from enum import Enum, auto
 from typing import Final, assert_never
@@ -184,10 +184,18 @@ class Order:
         return lane.first_of(near, avoid_accounts, avoid_exits) or lane.choose(avoid_accounts, avoid_exits)
 
     def lacking(
-        self, feature: Feature, now: float, limit: int, such: Callable[[Seat], bool] = lambda seat: True
+        self,
+        feature: Feature,
+        now: float,
+        limit: int,
+        such: Callable[[Seat], bool] = lambda seat: True,
+        start: Callable[[int], int] = lambda count: 0,
     ) -> Iterator[Seat]:
-        """Those that lack uses only, the preferred first, of such as are asked for."""
-        return self._lane(feature, now, limit).lacking(such)
+        """Those that lack uses only, of such as are asked for, the preferred first.
+
+        start: told how many the highest priority has, with which of them to begin; those before it come behind.
+        """
+        return self._lane(feature, now, limit).lacking(such, start)
 
     def preferred(self, session: str) -> Iterator[Seat]:
         """The accounts that are to serve this session, its own first, each once, whatever hinders them; none that is
@@ -308,11 +316,14 @@ class _Lane:
                 return seat
         return None
 
-    def lacking(self, such: Callable[[Seat], bool]) -> Iterator[Seat]:
+    def lacking(self, such: Callable[[Seat], bool], start: Callable[[int], int]) -> Iterator[Seat]:
         for entry in list(self._ready):
             self._is_at_place(entry[-1])
-        for entry in list(self._lists[_Place.SHORT]):
-            if such(entry[-1]) and self._is_at_place(entry[-1]):
+        found = [entry for entry in self._lists[_Place.SHORT] if such(entry[-1])]
+        highest = bisect_right(found, found[0][0], key=lambda entry: entry[0]) if found else 0
+        first = start(highest)
+        for entry in itertools.chain(found[first:highest], found[:first], found[highest:]):
+            if self._is_at_place(entry[-1]):
                 yield entry[-1]
 
     def _first(self, place: _Place, avoid_accounts: Set[str], avoid_exits: Set[str]) -> Seat | None:
