@@ -187,6 +187,17 @@ def test_one_that_lacks_uses_is_told_as_lacking_until_it_gets_some() -> None:
     assert order.choose(CHAT, NOW + 60, LIMIT) is resting
 
 
+def test_one_that_lacks_uses_is_no_more_told_once_its_exit_rests() -> None:
+    order = Order(Strategy.LEAST_LOADED, seats("ab"))
+    assert held(order, 5) == "abab-"
+    first = order.get("a")
+    assert first is not None
+    first.exit.health = ExitHealth(unreachable=Rest(NOW + 60))
+    assert [each.account.id for each in order.lacking(CHAT, NOW, LIMIT)] == ["b"]
+    first.exit.health = ExitHealth()
+    assert [each.account.id for each in order.lacking(CHAT, NOW, LIMIT)] == ["a", "b"]
+
+
 def test_another_limit_holds_at_once() -> None:
     order = Order(Strategy.LEAST_LOADED, seats("a"))
     assert held(order, 3) == "aa-"
