@@ -42,6 +42,7 @@ WHOLE: Final = (
     "operations/migration/found.py",
     "operations/migration/planning.py",
     "operations/migration/scanning.py",
+    "operations/moments.py",
     "serving/origins.py",
     "state/windows.py",
     "state/kinds.py",

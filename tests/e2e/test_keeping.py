@@ -71,14 +71,14 @@ async def test_from_a_file_to_redis_and_back_into_a_file(house: House) -> None:
         "DATA_DIR": "redis-data",
     }
     first = await house.export("first.qp")
-    assert first.json == {"records": 5, "lines": 1, "usage": 3} and house.mode("first.qp") == 0o600
+    assert first.json == {"records": 5, "lines": 2, "usage": 3} and house.mode("first.qp") == 0o600
     look = await house.take_in("first.qp", **redis)
     assert (look.code, look.json["applied"], look.json["plan"]["way"]) == (0, False, "replace")
     assert (await house.check(**redis)).json["records"] == {}
     done = await house.take_in("first.qp", "--yes", **redis)
     assert (done.code, done.json["applied"], done.json["faults"]) == (0, True, [])
     assert (await house.check(**redis)).json["records"] == EVERYTHING
-    assert (await house.export("second.qp", **redis)).json == first.json
+    assert (await house.export("second.qp", **redis)).json == {**first.json, "lines": 3}  # that of the import
     await house.take_in("second.qp", "--yes", DATA_DIR="again")
     seen = await house.check(DATA_DIR="again")
     assert (seen.code, seen.json["records"], seen.json["faults"]) == (0, EVERYTHING, [])

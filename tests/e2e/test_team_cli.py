@@ -29,16 +29,16 @@ async def test_a_day_of_an_operator(tmp_path: Path) -> None:
         )
         (tmp_path / "lines").write_text("b@x.org:pw\nbad@x.org:pw\nno colon\na@x.org:pw\n")
         looked = await command("accounts", "import", "lines", "--dry-run", code=1)
-        assert "4 lines: 2 good, 1 known already, 1 wrong" in looked.out and "line 3" in looked.out
+        assert "4 lines: 2 good, 1 known already, 1 wrong" in looked.out and "line 3" in looked.err
         done = await command("accounts", "import", "lines", code=1)
-        assert "1 added, 1 failed" in done.out and "line 2, bad@x.org: " in done.out
+        assert "1 added, 1 failed" in done.out and "line 2, bad@x.org: " in done.err
         listed = (await command("accounts", "list", "--json")).json
         assert [account["email"] for account in listed["accounts"]] == ["A@x.org", "b@x.org"]
         assert "secret" not in (await command("accounts", "list")).out
         await command("accounts", "disable", "b@x.org")
         assert "signed in" in (await command("accounts", "test", "a@x.org")).out
-        await command("accounts", "remove", "b@x.org")
-        assert (await command("accounts", "remove", "b@x.org", code=1)).err
+        await command("accounts", "remove", "b@x.org", "--yes")
+        assert (await command("accounts", "remove", "b@x.org", "--yes", code=1)).err
 
         made = (await command("keys", "create", "--name", "ada", "--rpm", "60", "--models", "qwen3.7-*", "--json")).json
         assert made["secret"].startswith("sk-") and made["key"]["limits"]["requests_per_minute"] == 60

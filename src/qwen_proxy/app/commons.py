@@ -62,12 +62,14 @@ class Commons(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def open_commons(kept: Kept, machine: Machine) -> AsyncGenerator[Commons]:
-    """Raises StoreUnavailable, and WrongSetting when the secret is not the one that the data was written with."""
+async def open_commons(kept: Kept, machine: Machine, *, takes_roles: bool = True) -> AsyncGenerator[Commons]:
+    """takes_roles: see `Membership`. Raises StoreUnavailable, and WrongSetting when the secret is not the one that the
+    data was written with."""
     async with open_store(kept.place, machine.clock) as store:
         vault = await load_vault(store, kept.secret)
         host, pid = process_place()
-        membership = Membership(store, machine.clock, id=machine.ids.token(16), host=host, pid=pid)
+        id = machine.ids.token(16)
+        membership = Membership(store, machine.clock, id=id, host=host, pid=pid, takes_roles=takes_roles)
         allowances = Allowances(store, membership, machine.clock)
         purse = Purse(membership, machine.clock)
         membership.add(allowances)

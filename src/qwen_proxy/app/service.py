@@ -156,8 +156,12 @@ async def open_service(
     *,
     drift: DriftSource | None = None,
     workers: WorkersSource | None = None,
+    warms_up: bool = True,
 ) -> AsyncGenerator[HttpServer]:
-    """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several."""
+    """Serve on a bound socket while open. `drift` and `workers` tell of all processes where there are several.
+
+    warms_up: whether the model list is fetched before anybody asks for it.
+    """
     clock, settings = machine.clock, live.current
     admitted = admission(settings, commons, machine)
     endpoints = Endpoints(
@@ -183,7 +187,8 @@ async def open_service(
     async with commons.usage, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
-        tasks.spawn(_warm_up(catalogue), name="model list")
+        if warms_up:
+            tasks.spawn(_warm_up(catalogue), name="model list")
         yield server
 
 

@@ -21,12 +21,13 @@ async def open_server(
     *,
     base_url: str,
     is_simulated: bool,
+    warms_up: bool = True,
 ) -> AsyncGenerator[HttpServer]:
     """For tests and for the commands that need no second process. The accounts are those that are kept."""
     live = live_settings(settings, commons)
     async with (
         open_door(settings, base_url, machine, is_simulated=is_simulated) as door,
         open_pool(live, door, machine, commons) as pool,
-        open_service(live, commons, door, pool, listener, machine) as server,
+        open_service(live, commons, door, pool, listener, machine, warms_up=warms_up) as server,
     ):
         yield server

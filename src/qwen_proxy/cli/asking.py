@@ -23,6 +23,11 @@ def goes_ahead(*, dry_run: bool, yes: bool, as_json: bool, question: str = "Do i
     return yes or (not as_json and sys.stdin.isatty() and typer.confirm(question))
 
 
+def words(text: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def passphrase(file: Path | None, *, is_new: bool) -> Secret:
     """From the file, else asked for without showing it, twice when it is new. Raises typer.BadParameter, OSError."""
     if file is not None:

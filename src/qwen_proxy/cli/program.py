@@ -6,6 +6,8 @@ from typing import Final
 import typer
 
 from qwen_proxy.cli.accounts import commands as of_accounts
+from qwen_proxy.cli.batches import accounts_import
+from qwen_proxy.cli.batches import commands as of_batches
 from qwen_proxy.cli.care import commands as of_care
 from qwen_proxy.cli.care import secret_commands as of_secrets
 from qwen_proxy.cli.installation import commands as of_installation
@@ -20,6 +22,7 @@ from qwen_proxy.cli.transfer import commands as of_transfer
 from qwen_proxy.cli.usage import commands as of_usage
 from qwen_proxy.config.settings import WrongSetting
 from qwen_proxy.ground.errors import ProxyError
+from qwen_proxy.operations.administration import UnknownKey
 from qwen_proxy.operations.client import ServerRefused, ServerSilent
 from qwen_proxy.operations.migration.found import SourceUnreadable
 from qwen_proxy.operations.offline import ServersRunning
@@ -38,6 +41,7 @@ FAILURES: Final = (
     ServerSilent,
     ServersRunning,
     SourceUnreadable,
+    UnknownKey,
     WrongSecret,
 )
 
@@ -49,12 +53,17 @@ cli: Final = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # it would print local variables, secrets among them
 )
+of_accounts.command("import")(accounts_import)
 for commands in (of_service, of_installation, of_requests, of_usage, of_audit, of_migration, of_transfer, of_care):
     cli.add_typer(commands)
-cli.add_typer(of_accounts, name="accounts")
-cli.add_typer(of_keys, name="keys")
-cli.add_typer(of_settings, name="settings")
-cli.add_typer(of_secrets, name="secret")
+for name, group in (
+    ("accounts", of_accounts),
+    ("batches", of_batches),
+    ("keys", of_keys),
+    ("settings", of_settings),
+    ("secret", of_secrets),
+):
+    cli.add_typer(group, name=name)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.ground.sse import SseDecoder
 from qwen_proxy.operations.advice import AccountFacts, DriftFacts, ExitFacts, UpstreamFacts
 from qwen_proxy.runtime.clock import Clock
-from qwen_proxy.upstreams.transport import Stream, Transport
+from qwen_proxy.upstreams.transport import Stream, Transport, read_all
 
 T = TypeVar("T")
 
@@ -169,11 +169,13 @@ class ServerClient:
         self, method: str, path: str, kind: type[T], body: Struct | None = None, *, seconds: float = ANSWER_SECONDS
     ) -> T:
         """A call of the admin API. kind: of what is answered. Raises ServerRefused, ServerSilent."""
-        return self._read(await self._send(method, path, body, seconds), kind)
+        return self._read(await self.do(method, path, body, seconds=seconds), kind)
 
     async def do(self, method: str, path: str, body: Struct | None = None, *, seconds: float = ANSWER_SECONDS) -> bytes:
         """The same for what is answered in another form, or not at all."""
-        return await self._send(method, path, body, seconds)
+        pieces: list[bytes] = []
+        await self._send(method, path, body, seconds, pieces.append)
+        return b"".join(pieces)
 
     async def ask(
         self,
@@ -208,25 +210,33 @@ class ServerClient:
             raise ServerSilent(_ours(error)) from error
         return reply.answered()
 
-    async def _get(self, path: str, timeout_seconds: float = ANSWER_SECONDS) -> bytes:
-        return await self._send("GET", path, None, timeout_seconds)
+    async def copy(self, path: str, write: Callable[[bytes], object], *, seconds: float = ANSWER_SECONDS) -> None:
+        """GET what may be large, and hand it on piece by piece. Raises ServerRefused, ServerSilent."""
+        await self._send("GET", path, None, seconds, write)
 
-    async def _send(self, method: str, path: str, body: Struct | None, timeout_seconds: float) -> bytes:
+    async def _get(self, path: str, timeout_seconds: float = ANSWER_SECONDS) -> bytes:
+        return await self.do("GET", path, seconds=timeout_seconds)
+
+    async def _send(
+        self, method: str, path: str, body: Struct | None, timeout_seconds: float, write: Callable[[bytes], object]
+    ) -> None:
+        """The answer goes to `write`: what an installation has of its own may be larger than what a site sends."""
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         try:
-            response = await self._transport.request(
+            async with self._transport.stream(
                 DIRECT,
                 method,
                 self.base_url + path,
                 headers=headers,
                 body=None if body is None else msgspec.json.encode(body),
-                timeout_seconds=timeout_seconds,
-            )
+                deadline=self._clock.monotonic() + timeout_seconds,
+            ) as stream:
+                if not 200 <= stream.status < 300:
+                    raise _refusal(stream.status, await read_all(stream), stream.headers.get("x-request-id", ""))
+                while chunk := await stream.read():
+                    write(chunk)
         except ProxyError as error:
             raise ServerSilent(_ours(error)) from error
-        if not 200 <= response.status < 300:
-            raise _refusal(response.status, response.body, response.headers.get("x-request-id", ""))
-        return response.body
 
     def _read(self, body: bytes, kind: type[T]) -> T:
         try:

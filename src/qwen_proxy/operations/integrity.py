@@ -6,6 +6,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from qwen_proxy.accounts.book import AccountDocument
+from qwen_proxy.accounts.bulk.model import Batch, BatchLine
 from qwen_proxy.accounts.health import AccountHealth, ExitHealth
 from qwen_proxy.config.keys import KeyRecord
 from qwen_proxy.config.runtime import LiveValues
@@ -14,7 +15,7 @@ from qwen_proxy.operations.offline import Opened
 from qwen_proxy.operations.rotation import is_under_way
 from qwen_proxy.serving.sessions import SessionDocument
 from qwen_proxy.state.collection import Collection, Unreadable
-from qwen_proxy.state.kinds import ACCOUNT, EXIT, HEALTH, KEY, KINDS, SESSION, SETTINGS, VAULT
+from qwen_proxy.state.kinds import ACCOUNT, BATCH, BATCH_LINE, EXIT, HEALTH, KEY, KINDS, SESSION, SETTINGS, VAULT
 from qwen_proxy.state.store import Kind, Record
 from qwen_proxy.state.vault import WrongSecret
 
@@ -27,6 +28,8 @@ DOCUMENTS: Final[Mapping[Kind, type[Struct]]] = {
     KEY: KeyRecord,
     SETTINGS: LiveValues,
     SESSION: SessionDocument,
+    BATCH: Batch,
+    BATCH_LINE: BatchLine,
 }
 
 
@@ -65,12 +68,9 @@ async def examine(opened: Opened) -> Integrity:
 
 
 def _fault(opened: Opened, kind: Kind, record: Record) -> str | None:
-    document: type[Any] | None = DOCUMENTS.get(kind)
+    document: type[Any] = DOCUMENTS[kind]
     try:
-        if document is not None:
-            Collection(opened.store, kind, document, opened.vault).entry(record)
-        elif kind.is_sealed:
-            opened.vault.open(record.value, kind.name, record.id)
+        Collection(opened.store, kind, document, opened.vault).entry(record)
     except (Unreadable, WrongSecret) as error:
         return str(error).replace(record.id, masked_email(record.id)) if "@" in record.id else str(error)
     return None

@@ -14,11 +14,14 @@ from qwen_proxy.operations.upstream import open_destination
 
 
 @asynccontextmanager
-async def serve_locally(settings: Settings, keys: LoadedKeys) -> AsyncGenerator[str]:
-    """Serve on a free loopback port while the block lasts, with what is kept; gives the address."""
+async def serve_locally(settings: Settings, keys: LoadedKeys, *, works: bool = True) -> AsyncGenerator[str]:
+    """Serve on a free loopback port while the block lasts, with what is kept; gives the address.
+
+    works False: it is there for the admin API alone: it signs nobody in and asks nothing of the site by itself.
+    """
     machine = Machine()
     async with (
-        open_commons(own_place(settings, machine.ids), machine) as commons,
+        open_commons(own_place(settings, machine.ids), machine, takes_roles=works) as commons,
         open_destination(settings, commons, machine) as destination,
     ):
         await commons.key_book.adopt(keys.keys)
@@ -31,5 +34,6 @@ async def serve_locally(settings: Settings, keys: LoadedKeys) -> AsyncGenerator[
             machine,
             base_url=destination.base_url,
             is_simulated=destination.is_simulated,
+            warms_up=works,
         ):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,17 +1,18 @@
 """What is kept, opened by a command itself: no server has to run, and one that runs is not disturbed."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 from msgspec import Struct
 
+from qwen_proxy.admin.audit import Author, audit_line
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.choices import SaveMode
 from qwen_proxy.config.secret_key import load_secret
 from qwen_proxy.config.settings import Settings, WrongSetting
 from qwen_proxy.state.kinds import VAULT
-from qwen_proxy.state.store import ProcessRow, Store
+from qwen_proxy.state.store import Append, ProcessRow, Store
 from qwen_proxy.state.vault import Vault, new_document
 from qwen_proxy.storage.memory import MemoryStore
 from qwen_proxy.storage.opening import VAULT_ID, FilePlace, Place, load_vault, open_store, place_of
@@ -69,3 +70,9 @@ async def require_alone(store: Store, what: str) -> None:
     """what: such as "the data can't be replaced". Raises ServersRunning."""
     if processes := await store.processes():
         raise ServersRunning(what, processes)
+
+
+def by_command(action: str, details: Mapping[str, object] | None = None) -> Append:
+    """The line of the audit log for what a command does without a server."""
+    author = Author(key_id="", key_name="command line", address="", request_id="")
+    return audit_line(author, action, details=details)

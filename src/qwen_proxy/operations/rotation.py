@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from qwen_proxy.config import keyfile
 from qwen_proxy.config.secret_key import GENERATED_DIGITS
 from qwen_proxy.ground.secret import Secret
-from qwen_proxy.operations.offline import require_alone
+from qwen_proxy.operations.offline import by_command, require_alone
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.state.kinds import KINDS, VAULT
@@ -79,7 +79,8 @@ async def finish(store: Store, secret: Secret) -> None:
             " on every machine that shares the data"
         ) from error
     gone = Delete(kind=VAULT, id=NEXT_VAULT_ID, expect=coming.version)
-    await _write(store, [wrapped_vault(document, secret, expect=keys.version), gone])
+    kept = wrapped_vault(document, secret, expect=keys.version)
+    await _write(store, [kept, gone, by_command("secret.rotate")])
 
 
 async def rotate_file(store: Store, path: Path, secret: Secret, ids: Ids) -> None:
@@ -124,7 +125,8 @@ async def renew_data_key(
             if not all(vault.is_current(record.value) for record in page):
                 raise _disturbed()
     document = replace(document, keys=document.keys[:1])
-    await _write(store, [wrapped_vault(document, secret, expect=keys.version)])
+    kept = wrapped_vault(document, secret, expect=keys.version)
+    await _write(store, [kept, by_command("secret.rotate-data-key", {"records": count})])
     return count
 
 

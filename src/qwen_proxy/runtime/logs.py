@@ -40,13 +40,15 @@ def set_level(level: str) -> None:
 
 
 class LogOptions(Struct, frozen=True, kw_only=True):
-    """level: a key of LEVELS. redact: takes secrets out of a text. source: names this process, such as `worker-1`.
+    """level: a key of LEVELS; floor: another, below which nothing is written, whatever `set_level` says. redact: takes
+    secrets out of a text. source: names this process, such as `worker-1`.
 
     file: where lines go besides the stream; several processes may share it. max_bytes, files: of one file, and how
     many are kept.
     """
 
     level: str = "INFO"
+    floor: str = "DEBUG"
     form: Literal["text", "json"] = "text"
     source: str = ""
     file: Path | None = None
@@ -72,6 +74,7 @@ class Logs:
         root = logging.getLogger()
         self._before = (root.level, list(root.handlers))
         root.handlers[:] = [self._handler]
+        self._handler.setLevel(LEVELS[self._options.floor])
         # What no line of ours shows need not be found out for each record.
         logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
         logging._srcfile = None  # pyright: ignore[reportPrivateUsage]  as its manual has it: no caller

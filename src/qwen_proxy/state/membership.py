@@ -76,7 +76,10 @@ class ProcessStatus(Struct, frozen=True, kw_only=True):
 
 
 class Membership:
-    """`id` is unique to this process and never used again. Enter it before use; leaving it frees what it holds."""
+    """`id` is unique to this process and never used again. Enter it before use; leaving it frees what it holds.
+
+    takes_roles False: of a process that is there for a moment only, and leaves what is done for all to others.
+    """
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Membership:
         id: str,
         host: str = "",
         pid: int = 0,
+        takes_roles: bool = True,
     ) -> None:
         self.id: Final = id
         self.processes = 1
@@ -93,6 +97,7 @@ class Membership:
         self._clock = clock
         self._host = host
         self._pid = pid
+        self._takes_roles = takes_roles
         self._status: Callable[[], ProcessStatus] = ProcessStatus
         self._holders: list[Holder] = []
         self._roles: list[Role] = []
@@ -217,7 +222,7 @@ class Membership:
             holder.forget_idle()
 
     async def _take_roles(self) -> None:
-        for role in self._roles:
+        for role in self._roles if self._takes_roles else ():
             if not role.is_held and self.is_valid:
                 taken = await self.take(SlotsWanted(names=(_slot(role),), capacity=1, need=1))
                 if taken.holds and self.is_valid:

@@ -4,16 +4,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import Struct
 
 from qwen_proxy.accounts.book import AccountBook
+from qwen_proxy.accounts.bulk.model import BatchLine
 from qwen_proxy.accounts.model import Account
 from qwen_proxy.config import keyfile
 from qwen_proxy.config.secret_key import load_secret
 from qwen_proxy.config.settings import WrongSetting, load
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.ground.secret import Secret
-from qwen_proxy.operations.integrity import examine
+from qwen_proxy.operations.integrity import DOCUMENTS, examine
 from qwen_proxy.operations.offline import Opened, ServersRunning
 from qwen_proxy.operations.rotation import (
     AT_ONCE,
@@ -26,7 +29,7 @@ from qwen_proxy.operations.rotation import (
     rotate_file,
 )
 from qwen_proxy.runtime.ids import SystemIds
-from qwen_proxy.state.kinds import ACCOUNT, BATCH_LINE, VAULT
+from qwen_proxy.state.kinds import ACCOUNT, BATCH_LINE, KINDS, VAULT
 from qwen_proxy.state.store import Change, ProcessRow, Put, Record, Store, Written
 from qwen_proxy.state.vault import Vault, WrongSecret
 from qwen_proxy.storage.memory import MemoryStore
@@ -295,7 +298,7 @@ async def test_what_can_not_be_read_is_named_and_no_email_is() -> None:
     vault = await load_vault(store, OLD)
     (first, second, *rest) = await store.find(ACCOUNT)
     await store.write([Put(kind=ACCOUNT, id=first.id, value=second.value)])
-    odd = vault.seal(b"\xc0", BATCH_LINE.name, "b:1")
+    odd = vault.seal(msgspec.msgpack.encode(BatchLine(email="b")), BATCH_LINE.name, "b:1")
     await store.write([Put(kind=BATCH_LINE, id="b:1", value=odd), Put(kind=BATCH_LINE, id="b:2", value=odd)])
     seen = await examine(Opened(store, vault))
     assert seen.faults == [
@@ -312,6 +315,15 @@ async def test_what_can_not_be_read_is_named_and_no_email_is() -> None:
 class Broken(MemoryStore):
     async def check(self) -> str | None:
         return "the database is damaged"
+
+
+def test_every_kind_of_record_is_looked_into() -> None:
+    assert set(KINDS) - set(DOCUMENTS) == {VAULT}
+    assert all(kind.is_sealed or not any(_secrets(document)) for kind, document in DOCUMENTS.items())
+
+
+def _secrets(document: type[Struct]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(document) if "Secret" in str(field.type)]
 
 
 async def test_a_damaged_file_is_a_fault() -> None:

@@ -13,7 +13,7 @@ import pytest
 from qwen_proxy.ground.redact import redacted
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.logfile import RollingFile
-from qwen_proxy.runtime.logs import LogOptions, Logs, request_id_var
+from qwen_proxy.runtime.logs import LogOptions, Logs, request_id_var, set_level
 
 log = logging.getLogger("qwen_proxy.tests")
 
@@ -55,6 +55,15 @@ def test_request_id_is_on_every_line_logged_on_its_behalf():
     inside, outside = decoded(stream)
     assert inside["request_id"] == "req_1"
     assert "request_id" not in outside
+
+
+def test_a_floor_holds_whatever_the_level_becomes():
+    stream = io.StringIO()
+    with Logs(LogOptions(redact=redacted, level="ERROR", floor="ERROR"), stream):
+        set_level("DEBUG")
+        log.warning("quiet")
+        log.error("loud")
+    assert "quiet" not in stream.getvalue() and "loud" in stream.getvalue()
 
 
 def test_level_is_the_least_that_is_logged():

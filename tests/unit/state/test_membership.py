@@ -364,3 +364,18 @@ async def test_what_a_process_tells_of_itself_is_read_by_the_others() -> None:
 def test_a_status_of_another_version_is_an_empty_one(status: bytes) -> None:
     row = ProcessRow(id="a", host="", pid=1, started_at=0.0, beat_at=0.0, is_hungry=False, status=status)
     assert statuses([row]) == [(row, ProcessStatus())]
+
+
+async def test_who_is_there_for_a_moment_leaves_roles_to_others() -> None:
+    clock = FakeClock()
+    store = MemoryStore(clock)
+    visitor = Membership(store, clock, id="visitor", takes_roles=False)
+    began: list[str] = []
+    visitor.compete(Role("keeper", lambda: began.append("visitor"), lambda: None))
+    async with visitor:
+        await visitor.beat()
+        assert began == []
+        other = Membership(store, clock, id="other")
+        other.compete(Role("keeper", lambda: began.append("other"), lambda: None))
+        async with other:
+            assert began == ["other"]

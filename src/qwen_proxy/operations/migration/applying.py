@@ -17,7 +17,7 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.operations.migration.account_plan import Kept, PlannedAccount
 from qwen_proxy.operations.migration.found import Found
 from qwen_proxy.operations.migration.planning import Plan, Present
-from qwen_proxy.operations.offline import Opened
+from qwen_proxy.operations.offline import Opened, by_command
 from qwen_proxy.state.store import DAY_SECONDS, Change, Conflict, UsageCounts, UsageKey
 from qwen_proxy.state.watching import Watch
 
@@ -99,6 +99,9 @@ class Migration:
             await self._live.change(plan.settings, by=BY)
         for some in _slices(list(plan.usage.items()), USAGE_AT_ONCE):
             await self._store.add_usage(dict(some))
+        if not plan.is_empty:
+            counts = {"accounts": total, "keys": len(plan.keys), "settings": len(plan.settings)}
+            await self._store.write([by_command("migrate", counts)])
 
     async def _add(self, planned: Sequence[PlannedAccount]) -> None:
         """Many in one write; one by one where another process came first with any of them."""

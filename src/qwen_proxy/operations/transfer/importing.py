@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from qwen_proxy.app.commons import DEMO
 from qwen_proxy.config.keys import KeyOrigin, KeyRecord
 from qwen_proxy.ground.secret import Secret
-from qwen_proxy.operations.offline import Opened, require_alone
+from qwen_proxy.operations.offline import Opened, by_command, require_alone
 from qwen_proxy.operations.transfer.bundle import (
     Beginning,
     BundleReader,
@@ -154,6 +154,7 @@ class Import:
                 case Ending():
                     assert target is not None
                     await target.add(days.rest())
+        await self._opened.store.write([by_command("import", {"way": way.value, "records": records})])
 
     def _target(self, beginning: Beginning, way: Way) -> "Target":
         document = self._opened.vault.document

@@ -1,0 +1,190 @@
+"""What commands ask of the admin API."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from qwen_proxy.accounts.bulk.report import BatchProgress
+from qwen_proxy.admin.account_bodies import (
+    AccountBody,
+    AccountDeletedBody,
+    AccountPatchBody,
+    AccountsBody,
+    AccountTestBody,
+    NewAccountBody,
+)
+from qwen_proxy.admin.batches import BatchesBody, CreatedBody, NewBatchBody
+from qwen_proxy.admin.keys import KeyBody, KeysBody, MadeKeyBody, NewKeyBody
+from qwen_proxy.admin.records import AuditBody, AuditEntryBody
+from qwen_proxy.admin.settings import (
+    SettingsBody,
+    SettingsChangedBody,
+    SettingsEntryBody,
+    SettingsHistoryBody,
+    SettingsPatchBody,
+    UndoBody,
+)
+from qwen_proxy.admin.usage import UsageBody
+from qwen_proxy.operations.client import ServerClient
+from qwen_proxy.runtime.clock import Clock
+
+ACCOUNTS: Final = "/api/admin/accounts"
+BATCHES: Final = f"{ACCOUNTS}/batches"
+KEYS: Final = "/api/admin/keys"
+SETTINGS: Final = "/api/admin/settings"
+PAGE: Final = 500
+SIGN_IN_SECONDS: Final = 120.0  # the server itself waits for 90
+LOOK_SECONDS: Final = 60.0  # for what the server has to gather
+FOLLOW_SECONDS: Final = 0.5
+
+Query = Mapping[str, str | int | float | None]
+
+
+class UnknownKey(Exception):
+    """There is no such key, or several."""
+
+
+class Administration:
+    """Every method raises ServerRefused (with the server's own sentence) and ServerSilent.
+
+    is_running: whether the server was there before us; else it ends with the command.
+    """
+
+    def __init__(self, server: ServerClient, clock: Clock, *, is_running: bool) -> None:
+        self.is_running = is_running
+        self._server = server
+        self._clock = clock
+
+    # --- accounts
+
+    async def accounts(self, *, label: str | None, state: str | None, text: str | None) -> AccountsBody:
+        """All that fit, however many."""
+        found: list[AccountBody] = []
+        after: str | None = ""
+        while True:
+            query: Query = {"after": after or None, "limit": PAGE, "label": label, "state": state, "text": text}
+            page = await self._server.call("GET", _with(ACCOUNTS, query), AccountsBody, seconds=LOOK_SECONDS)
+            found += page.accounts
+            after = page.next_after
+            if after is None:
+                return AccountsBody(accounts=tuple(found), total=page.total, states=page.states, next_after=None)
+
+    async def add_account(self, body: NewAccountBody) -> AccountBody:
+        return await self._server.call("POST", ACCOUNTS, AccountBody, body)
+
+    async def change_account(self, id: str, body: AccountPatchBody) -> AccountBody:
+        return await self._server.call("PATCH", _one(ACCOUNTS, id), AccountBody, body)
+
+    async def remove_account(self, id: str) -> AccountDeletedBody:
+        return await self._server.call("DELETE", _one(ACCOUNTS, id), AccountDeletedBody)
+
+    async def test_account(self, id: str) -> AccountTestBody:
+        """Signs it in now; may take long, since sign-ins through one exit keep their distance."""
+        path = f"{_one(ACCOUNTS, id)}/test"
+        return await self._server.call("POST", path, AccountTestBody, seconds=SIGN_IN_SECONDS)
+
+    # --- batches
+
+    async def create_batch(self, body: NewBatchBody) -> CreatedBody:
+        return await self._server.call("POST", BATCHES, CreatedBody, body, seconds=LOOK_SECONDS)
+
+    async def batches(self) -> Sequence[BatchProgress]:
+        return (await self._server.call("GET", BATCHES, BatchesBody)).batches
+
+    async def batch(self, id: str) -> BatchProgress:
+        return await self._server.call("GET", _one(BATCHES, id), BatchProgress)
+
+    async def steer_batch(self, id: str, action: str) -> BatchProgress:
+        """action: "pause", "resume", "cancel" or "retry"."""
+        return await self._server.call("POST", f"{_one(BATCHES, id)}/{action}", BatchProgress)
+
+    async def follow_batch(self, id: str) -> AsyncGenerator[BatchProgress]:
+        """How far it is, again and again, until it is over or paused. Asked for, not streamed: a worker that is
+        replaced meanwhile does not break it off."""
+        while True:
+            progress = await self.batch(id)
+            yield progress
+            if progress.is_over or progress.paused_by is not None:
+                return
+            await self._clock.sleep(FOLLOW_SECONDS)
+
+    # --- keys
+
+    async def keys(self) -> Sequence[KeyBody]:
+        return (await self._server.call("GET", KEYS, KeysBody)).keys
+
+    async def create_key(self, body: NewKeyBody) -> MadeKeyBody:
+        return await self._server.call("POST", KEYS, MadeKeyBody, body)
+
+    async def revoke_key(self, name: str) -> KeyBody:
+        """name: its id or, where only one key has it, its name or hint. Raises UnknownKey."""
+        return await self._server.call("POST", f"{_one(KEYS, await self._key_id(name))}/revoke", KeyBody)
+
+    async def restore_key(self, name: str) -> KeyBody:
+        """As `revoke_key`."""
+        return await self._server.call("POST", f"{_one(KEYS, await self._key_id(name))}/restore", KeyBody)
+
+    async def delete_key(self, name: str) -> str:
+        """As `revoke_key`; the id of the key that was forgotten or, where API_KEY lists it, revoked."""
+        id = await self._key_id(name)
+        await self._server.do("DELETE", _one(KEYS, id))
+        return id
+
+    async def _key_id(self, name: str) -> str:
+        found = [key for key in await self.keys() if name in (key.id, key.name, key.hint)]
+        exact = [key for key in found if key.id == name]
+        if len(exact or found) == 1:
+            return (exact or found)[0].id
+        many = "several keys go" if found else "no key goes"
+        raise UnknownKey(f"{many} by {name!r}; 'qwen-proxy keys list' shows their ids")
+
+    # --- usage
+
+    async def usage(self, query: Query) -> UsageBody:
+        return await self._server.call("GET", _with("/api/admin/usage", query), UsageBody, seconds=LOOK_SECONDS)
+
+    async def copy_usage(self, query: Query, write: Callable[[bytes], object]) -> None:
+        await self._server.copy(_with("/api/admin/usage.csv", query), write, seconds=LOOK_SECONDS)
+
+    # --- settings and audit
+
+    async def settings(self) -> SettingsBody:
+        return await self._server.call("GET", SETTINGS, SettingsBody)
+
+    async def change_settings(self, values: Mapping[str, str | None]) -> SettingsChangedBody:
+        return await self._server.call("PATCH", SETTINGS, SettingsChangedBody, SettingsPatchBody({**values}))
+
+    async def undo_settings(self, number: int | None) -> SettingsChangedBody:
+        return await self._server.call("POST", f"{SETTINGS}/undo", SettingsChangedBody, UndoBody(number))
+
+    async def settings_history(self, most: int) -> list[SettingsEntryBody]:
+        """Newest first."""
+        entries: list[SettingsEntryBody] = []
+        before: int | None = None
+        while len(entries) < most:
+            query: Query = {"before": before, "limit": min(PAGE, most - len(entries))}
+            page = await self._server.call("GET", _with(f"{SETTINGS}/history", query), SettingsHistoryBody)
+            entries += page.entries
+            if (before := page.next_before) is None:
+                break
+        return entries
+
+    async def audit(self, most: int, before: int | None = None) -> list[AuditEntryBody]:
+        """Newest first."""
+        entries: list[AuditEntryBody] = []
+        while len(entries) < most:
+            query: Query = {"before": before, "limit": min(PAGE, most - len(entries))}
+            page = await self._server.call("GET", _with("/api/admin/audit", query), AuditBody)
+            entries += page.entries
+            if (before := page.next_before) is None:
+                break
+        return entries
+
+
+def _one(path: str, id: str) -> str:
+    return f"{path}/{quote(id, safe='')}"
+
+
+def _with(path: str, query: Query) -> str:
+    told = {name: value for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(told)}" if told else path
