@@ -41,7 +41,7 @@ def free_port() -> int:
 
 
 def texts_below(folder: Path) -> list[str]:
-    return [file.read_text() for file in folder.rglob("*") if file.is_file()]
+    return [file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()]
 
 
 def troubles(ran: Ran) -> dict[str, str]:
@@ -165,7 +165,7 @@ async def test_accounts_check_tells_of_each(tmp_path: Path):
 async def test_accounts_check_asks_the_simulator_when_that_stands_in(tmp_path: Path):
     ran = await run_command(tmp_path, "accounts", "check", "--json", ACCOUNTS=ALICE, SIMULATOR="always")
     assert ran.code == 0 and ran.json["accounts"][0]["says"] == "signed in"
-    none = await run_command(tmp_path, "accounts", "check")
+    none = await run_command(tmp_path, "accounts", "check", DATA_DIR="another")
     assert none.code == 1 and "set ACCOUNTS" in none.out
 
 
@@ -199,7 +199,7 @@ async def test_doctor_gives_distinct_advice_for_six_faults(tmp_path: Path):
         async with site(scenario) as (_, environ):
             if fault == "proxy_dead":
                 environ["ACCOUNTS"] = f"{ALICE}|http://127.0.0.1:1"
-            ran = await run_command(tmp_path, "doctor", "--json", QUEUE_SECONDS="1", **environ)
+            ran = await run_command(tmp_path, "doctor", "--json", QUEUE_SECONDS="1", DATA_DIR=fault, **environ)
             found = troubles(ran)
             assert fault in found, (fault, ran.out, ran.err)
             assert ran.code == (0 if fault == "drift" else 1)

@@ -36,11 +36,11 @@ async def open_destination(settings: Settings, commons: Commons, machine: Machin
     is_simulated = settings.uses_simulator
     if is_simulated and settings.simulator is SimulatorUse.AUTO:
         is_simulated = all(account_id == DEMO for account_id in kept)
+    await commons.book.remove(DEMO)  # its token is of a simulated upstream that is gone
     if not is_simulated:
-        await commons.book.remove(DEMO)
         yield Destination(settings, settings.chat_base_url, False)
         return
-    if not kept:
+    if all(account_id == DEMO for account_id in kept):
         demo = Account(id=DEMO, email=DEMO, password=Secret("simulated"))
         await adopt_accounts(commons, [demo], machine)
     async with Simulator(Scenario(pause_seconds=SIMULATED_PAUSE_SECONDS)) as simulator:
