@@ -1,6 +1,8 @@
 """Export, import, backup, check and the secret, as a person runs them."""
 
+import os
 import shutil
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from tests.support import redis_server
 from tests.support.command import Ran, run_command
 from tests.support.original import account, data_json
+from tests.support.served import served
 
 PASSPHRASE = "canary horse battery"
 EVERYTHING = {"account": 3, "key": 1, "settings": 1}
@@ -221,3 +224,32 @@ async def test_commands_on_what_is_kept_say_so_where_nothing_is(tmp_path: Path) 
     ):  # fmt: skip
         ran = await House(tmp_path).run(*command, DATA_SAVE_MODE="none")
         assert ran.code == 2 and "nothing outlives the server" in ran.err, command
+
+
+# --- while servers run --------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(120)
+async def test_a_running_server_notices_nothing_of_backup_export_and_another_secret(house: House) -> None:
+    """Nor is anything taken from under it; and accounts that are migrated meanwhile are its own at once."""
+    async with served(house.folder / "data", PM2_INSTANCES="1") as site:
+        before = (house.folder / "data" / "secret.key").read_text()
+        assert (await house.run("backup", "copy.db")).code == 0
+        assert (await house.export("all.qp")).code == 0
+        assert (await house.run("secret", "rotate", "--yes")).code == 0
+        assert (house.folder / "data" / "secret.key").read_text() != before
+        for command in (
+            ("import", "all.qp", "--replace", "--passphrase-file", "pass"),
+            ("secret", "rotate", "--data-key"),
+        ):
+            refused = await house.run(*command, "--yes")
+            assert refused.code == 1 and "stop them first" in refused.err
+        assert (await house.take_in("all.qp", "--merge", "--yes")).code == 0
+        (worker,) = (await site.diagnostics()).workers
+        os.kill(worker.pid, signal.SIGKILL)  # the next has to open the data with the new secret
+        await site.until(lambda body: len(body.workers) == 1 and body.workers[0].pid != worker.pid)
+        assert (await site.chat("hello"))[1] == "stop"
+        (house.folder / "more.json").write_bytes(data_json(account("dora@example.com", "canary-pw")))
+        assert (await house.run("migrate", "more.json", "--yes")).code == 0
+        await site.until(lambda body: any("dora" in each.account or "do***" in each.account for each in body.accounts))
+    assert (await house.check()).code == 0
