@@ -20,7 +20,16 @@ from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import load
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.operations.offline import Opened, ServersRunning
-from qwen_proxy.operations.transfer.bundle import BundleReader, BundleUnreadable, BundleWriter, Ending
+from qwen_proxy.operations.transfer.bundle import (
+    FRAME_BYTES,
+    Beginning,
+    BundleReader,
+    BundleUnreadable,
+    BundleWriter,
+    CarriedRecord,
+    Ending,
+    Records,
+)
 from qwen_proxy.operations.transfer.exporting import TOPICS, Carried, export
 from qwen_proxy.operations.transfer.importing import Import, ImportPlan, NotEmpty, is_empty
 from qwen_proxy.operations.transfer.target import KindCount, Way
@@ -346,6 +355,31 @@ async def test_what_another_process_adds_meanwhile_stays(times: int) -> None:
         await new.importing(data).carry_out(Way.MERGE, new.secret)
         (record,) = await store.find(ACCOUNT)
         assert record.value == b"theirs"
+
+
+async def test_what_is_too_much_for_one_part_of_the_file_is_carried_in_several() -> None:
+    async with house("memory") as old, house("memory") as new:
+        large = b"x" * (FRAME_BYTES * 2 // 3)
+        await old.store.write([Put(kind=BATCH, id=f"b{number}", value=large) for number in range(3)])
+        await old.store.write([Put(kind=BATCH, id="c", value=large * 2)])
+        data = await exported(old)
+        parts = [each for each in BundleReader(io.BytesIO(data), PASSPHRASE).frames() if isinstance(each, Records)]
+        assert [[record.id for record in part.records] for part in parts] == [["b0"], ["b1"], ["b2"], ["c"]]
+        await new.importing(data).carry_out((await new.importing(data).plan(None)).way, new.secret)
+        assert len(await new.store.find(BATCH)) == 4
+
+
+async def test_records_that_a_newer_version_knows_are_left_out() -> None:
+    async with house("memory") as new:
+        file = io.BytesIO()
+        writer = BundleWriter(file, PASSPHRASE)
+        records = (CarriedRecord("d", b"dream", None),)
+        for frame in (Beginning(program="9", made_at=0.0, pepper=b"p"), Records("dream", records), Ending(1, 0, 0)):
+            writer.add(frame)
+        plan = await new.importing(file.getvalue()).plan(None)
+        assert plan.kinds == (KindCount(kind="dream", left_out=1),)
+        assert plan.notes == ("records of kind 'dream' are left out: this version does not know them",)
+        await new.importing(file.getvalue()).carry_out(plan.way, new.secret)
 
 
 def test_every_topic_of_the_log_is_carried() -> None:

@@ -25,7 +25,6 @@ from qwen_proxy.operations.transfer.bundle import (
     BundleReader,
     BundleUnreadable,
     Ending,
-    Frame,
     Lines,
     Records,
     Usage,
@@ -175,7 +174,7 @@ async def is_empty(opened: Opened) -> bool:
     )
 
 
-def _more(counted: Ending, frame: Frame) -> Ending:
+def _more(counted: Ending, frame: Records | Lines | Usage) -> Ending:
     match frame:
         case Records():
             return replace(counted, records=counted.records + len(frame.records))
@@ -183,5 +182,3 @@ def _more(counted: Ending, frame: Frame) -> Ending:
             return replace(counted, lines=counted.lines + len(frame.lines))
         case Usage():
             return replace(counted, usage=counted.usage + len(frame.rows))
-        case Beginning() | Ending():
-            return counted

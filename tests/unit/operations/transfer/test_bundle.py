@@ -5,6 +5,7 @@ import struct
 from itertools import pairwise
 
 import pytest
+from msgspec import Struct
 
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.operations.transfer.bundle import (
@@ -118,3 +119,12 @@ def test_parts_can_not_be_left_out_moved_or_taken_from_another_file() -> None:
     with pytest.raises(BundleUnreadable):
         read(WRITTEN[: places[2]] + other[places[2] :])
     assert read(MARK + b"".join(parts)) == FRAMES
+
+
+def test_a_part_of_another_form_is_of_another_version() -> None:
+    class Dream(Struct, tag="dream"):
+        pass
+
+    data = written(FRAMES[0], Dream())  # pyright: ignore[reportArgumentType]  # as a newer version might
+    with pytest.raises(BundleUnreadable, match="part 1 of this export has a form unknown to this version"):
+        read(data)
