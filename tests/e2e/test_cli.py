@@ -104,7 +104,6 @@ async def test_module_is_the_command(tmp_path: Path):
 # --- requests -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="known fault: the demo account's kept token is refused by the next simulator", strict=False)
 async def test_models_and_chat_work_with_nothing_configured(tmp_path: Path):
     port = str(free_port())
     models = await run_command(tmp_path, "models", "--json", SERVICE_PORT=port)
@@ -161,7 +160,6 @@ async def test_accounts_check_tells_of_each(tmp_path: Path):
     assert "Correct this account's password" in table.out
 
 
-@pytest.mark.xfail(reason="known fault: accounts of an earlier command are still kept", strict=False)
 async def test_accounts_check_asks_the_simulator_when_that_stands_in(tmp_path: Path):
     ran = await run_command(tmp_path, "accounts", "check", "--json", ACCOUNTS=ALICE, SIMULATOR="always")
     assert ran.code == 0 and ran.json["accounts"][0]["says"] == "signed in"
