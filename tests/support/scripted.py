@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, Sequence, Set
 from contextlib import asynccontextmanager
-from typing import ClassVar
 
 from qwen_proxy.accounts.leasing import Lease
 from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
@@ -18,8 +17,10 @@ Script = Sequence[Batch | ProxyError]
 class ScriptedUpstream:
     """Plays one script per `open`, in order; the last one again and again. An error in a script is raised there."""
 
-    name: ClassVar[str] = "scripted"
-    has_native_tools: ClassVar[bool] = False
+    name: str = "scripted"
+    has_native_tools: bool = False
+    has_native_output: bool = False
+    forwards_fields: bool = False
 
     def __init__(self, *scripts: Script, models: Sequence[Model] = (), refusal: ProxyError | None = None) -> None:
         self.refusal = refusal

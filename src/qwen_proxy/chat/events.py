@@ -6,7 +6,7 @@ One part is open at a time; the next kind of event, or a new ToolCallStart, clos
 
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 
 class ReplyStart(Struct, frozen=True, tag="reply_start"):
@@ -20,7 +20,10 @@ class ReasoningDelta(Struct, frozen=True, tag="reasoning"):
 
 
 class TextDelta(Struct, frozen=True, tag="text"):
+    """`logprobs` is the array of OpenAI's `logprobs.content` for this text, as an upstream wrote it."""
+
     text: str
+    logprobs: Raw | None = None
 
 
 class ToolCallStart(Struct, frozen=True, tag="tool_call"):
@@ -113,7 +116,10 @@ def has_content(batch: Batch) -> bool:
 
 
 def merged(events: Batch) -> Batch:
-    """The same reply with neighbouring deltas of one kind joined: two splits of one reply merge to equals."""
+    """The same reply with neighbouring deltas of one kind joined: two splits of one reply merge to equals.
+
+    Log probabilities are lost.
+    """
     result: Batch = []
     for event in events:
         last = result[-1] if result else None

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from qwen_proxy.chat.models import ModelName
 
@@ -100,9 +100,12 @@ class Sampling(Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int | None = None
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
 
     @property
     def is_limited(self) -> bool:
@@ -111,14 +114,34 @@ class Sampling(Struct, frozen=True, kw_only=True):
 
 
 class Reasoning(Struct, frozen=True, kw_only=True):
-    """What the client wants of thinking. `enabled` None leaves it to the model name; a budget is in tokens."""
+    """What the client wants of thinking. `enabled` None leaves it to the model name; a budget is in tokens.
+
+    effort: the client's own word (`low`, `high`, ...), for upstreams that know such words.
+    """
 
     enabled: bool | None = None
     budget_tokens: int | None = None
+    effort: str | None = None
+
+
+class OutputFormat(Struct, frozen=True, kw_only=True):
+    """The reply has to be one JSON value: of this schema (hostile input), or, without one, any object.
+
+    strict: the client was promised that the schema holds.
+    """
+
+    schema: dict[str, Any] | None = None  # JSON enters here
+    name: str = ""
+    description: str = ""
+    strict: bool = False
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
-    """The question. How the reply is wanted (streamed or not) is not a part of it."""
+    """The question. How the reply is wanted (streamed or not) is not a part of it.
+
+    extra: fields of the client's body that are not ours, for upstreams of the same protocol (`forwards_fields`).
+    hint: what a further try tells the model about the one before; empty in the first.
+    """
 
     model: ModelName
     messages: tuple[Message, ...]
@@ -127,6 +150,9 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool = True
     sampling: Sampling = Sampling()
     reasoning: Reasoning = Reasoning()
+    output: OutputFormat | None = None
+    extra: dict[str, Raw] = {}
+    hint: str = ""
 
     @property
     def thinking(self) -> bool:

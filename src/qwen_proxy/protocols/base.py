@@ -119,3 +119,17 @@ class ClientProtocol(Protocol):
     def limit_headers(self, facts: LimitFacts) -> tuple[tuple[str, str], ...]:
         """Headers that tell a caller of its key's limits, on every answer, good or bad."""
         ...
+
+
+class CountProtocol(Protocol):
+    """A route that only counts what a prompt would cost: never asks an upstream, never takes an account."""
+
+    def parse(self, incoming: Incoming, options: ParseOptions) -> ChatRequest:
+        """Raises InvalidRequest."""
+        ...
+
+    def result(self, prompt_tokens: int) -> bytes: ...
+
+    def error(self, error: ProxyError, request_id: str) -> ErrorReply: ...
+
+    def limit_headers(self, facts: LimitFacts) -> tuple[tuple[str, str], ...]: ...

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from qwen_proxy.accounts.model import Credential
 from qwen_proxy.chat.events import Batch
@@ -11,8 +11,18 @@ from qwen_proxy.chat.request import ChatRequest
 
 
 class Upstream(Protocol):
-    name: ClassVar[str]
-    has_native_tools: ClassVar[bool]
+    """has_native_tools, has_native_output: whether it takes tools, and formats of output, itself.
+    forwards_fields: whether it passes `ChatRequest.extra` on.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def has_native_tools(self) -> bool: ...
+    @property
+    def has_native_output(self) -> bool: ...
+    @property
+    def forwards_fields(self) -> bool: ...
 
     def check(self, request: ChatRequest) -> None:
         """Whether it could be asked at all, told before an account is taken for it; costs next to nothing.

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from types import TracebackType
-from typing import ClassVar, Final, Self
+from typing import Final, Self
 
 from qwen_proxy.accounts.model import Credential
 from qwen_proxy.accounts.report import exit_name
@@ -39,8 +39,10 @@ MODEL_PATHS: Final = ("/api/models", "/api/v2/models/")
 class QwenWeb:
     """Fits `Upstream`. Enter it: it owns the clean-up of chats."""
 
-    name: ClassVar[str] = "qwen_web"
-    has_native_tools: ClassVar[bool] = False
+    name: str = "qwen_web"
+    has_native_tools: bool = False
+    has_native_output: bool = False
+    forwards_fields: bool = False
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -1,0 +1,38 @@
+"""A way to models: what a request can be sent to."""
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from qwen_proxy.accounts.leasing import Leasing
+from qwen_proxy.gateway.catalogue import CatalogueSource
+from qwen_proxy.upstreams.base import Upstream
+
+WEB: Final = "web"  # the name of the backend that is chat.qwen.ai
+
+
+class BackendKind(StrEnum):
+    """What policies of keys speak of: the site, a paid API, a server of one's own."""
+
+    WEB = "web"
+    API = "api"
+    LOCAL = "local"
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """`name` is unique, as the operator chose it. catalogue: its own list, with its own ids.
+
+    prefix: put before its models' ids in the public list; empty where they stand as they are.
+    """
+
+    name: str
+    kind: BackendKind
+    upstream: Upstream
+    leasing: Leasing
+    catalogue: CatalogueSource
+    prefix: str = ""
+
+
+Backends = Callable[[], Sequence[Backend]]  # those that are there now, the preferred first; never empty
