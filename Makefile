@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-dev
 RUN_STAMP := $(VENV)/.ready-run
 
-.PHONY: setup run test e2e check lint format types contracts coverage bench lock accept clean
+.PHONY: setup run test e2e check lint format types contracts coverage bench clients lock accept clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,10 @@ check: lint types coverage test
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+# Real clients, unmodified, each installed at a version of its own into .clients/ (Node's need npm).
+clients: $(STAMP)
+	$(BIN)/python -m clients $(ARGS)
 
 # Rewrites the expected events and replies beside the recordings; review the diff.
 accept: $(STAMP)
