@@ -6,7 +6,7 @@ A `Shape` says what is wanted; `compose` makes the `Reply`. The forms are those 
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Literal
@@ -49,6 +49,9 @@ class Shape:
     asked: what a search looks for.
     phases: false when the request lacked `output_schema: "phase"`; deltas then carry only role and content (§4.2).
     phase: of the answer's deltas; None leaves it out. ends: steps put after `ends_after` deltas of the answer.
+    piece_characters: deltas of the answer have so many characters, else they are words.
+    thought: stands in place of the usual reasoning. native_calls: names and arguments, as frames after the text.
+    refused_tools: calls that the site took for its own, and tells that it has no such tools.
     """
 
     text: str
@@ -65,6 +68,10 @@ class Shape:
     drift: bool = False
     keep_alives: int = 0
     answers: bool = True
+    piece_characters: int | None = None
+    thought: str | None = None
+    native_calls: tuple[tuple[str, Mapping[str, object]], ...] = ()
+    refused_tools: tuple[str, ...] = ()
     silent: bool = False
     ends: list[Step] = field(default_factory=no_steps)
     ends_after: int = 0
@@ -137,13 +144,16 @@ def _think(steps: list[Step], shape: Shape) -> int:
         return tokens(THINK_TEXT)
     if shape.thinking == "detail":
         spent = 0
-        for piece in words(THINK_TEXT):
+        for piece in words(shape.thought or THINK_TEXT):
             spent += tokens(piece)
             _add(steps, shape, frames.think(piece, used=frames.usage(shape.input_tokens, spent, spent)))
         steps.append(frames.delta({"role": "assistant", "content": "", "phase": "think", "status": "finished"}))
         return spent
     spent = 0
-    snapshots = list(growing()) if shape.thinking == "grow" else list(appended())
+    if shape.thought is not None:
+        snapshots = list(_one_thought(shape.thought))
+    else:
+        snapshots = list(growing()) if shape.thinking == "grow" else list(appended())
     for titles, thoughts in snapshots:
         spent = tokens("".join(thoughts))
         used = frames.usage(shape.input_tokens, spent, spent)
@@ -165,6 +175,13 @@ def appended() -> Iterator[tuple[list[str], list[str]]]:
     """Snapshots that gain whole elements (§4.5)."""
     for count in range(1, len(THOUGHTS) + 1):
         yield list(TITLES[:count]), list(THOUGHTS[:count])
+
+
+def _one_thought(thought: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Snapshots of one thought that grows by lines (§4.5)."""
+    lines = thought.splitlines(keepends=True)
+    for count in range(1, len(lines) + 1):
+        yield [TITLES[0]], ["".join(lines[:count])]
 
 
 def _search(steps: list[Step], shape: Shape) -> None:
@@ -195,7 +212,7 @@ def _picture(steps: list[Step], shape: Shape) -> bool:
 
 def _answer(steps: list[Step], shape: Shape, spent: int) -> None:
     """The text by words with cumulative usage, an empty delta, and the end (§4.4 (4))."""
-    pieces = words(shape.text)
+    pieces = words(shape.text) if shape.piece_characters is None else _cut(shape.text, shape.piece_characters)
     if shape.search is not None and pieces:
         pieces += [" [[1]]", "[[2]]"]
     deltas = _deltas(shape, pieces, spent)
@@ -208,6 +225,7 @@ def _answer(steps: list[Step], shape: Shape, spent: int) -> None:
     for frame, piece in deltas:
         total += tokens(piece)
         _add(steps, shape, frame)
+    _tools(steps, shape)
     last = frames.usage(shape.input_tokens, total, spent)
     if not shape.phases:
         steps.append(_bare("", last))
@@ -218,6 +236,23 @@ def _answer(steps: list[Step], shape: Shape, spent: int) -> None:
     if shape.candidates is not None and not silent_zero:
         steps.append(frames.finished(response_id=frames.OTHER_RESPONSE_ID))
     steps.append(frames.finished(response_id=speaker))
+
+
+def _cut(text: str, characters: int) -> list[str]:
+    return [text[start : start + characters] for start in range(0, len(text), characters)]
+
+
+def _tools(steps: list[Step], shape: Shape) -> None:
+    """Native calls as growing snapshots, the last one twice; calls the site took for its own (§4.4, delta fields)."""
+    for number, (name, arguments) in enumerate(shape.native_calls, start=1):
+        whole = json.dumps(arguments, ensure_ascii=False)
+        for end in (0, len(whole) // 2, len(whole), len(whole)):
+            _add(steps, shape, frames.native_call(name, whole[:end], function_id=f"call_simulated_{number}"))
+    for name in shape.refused_tools:
+        _add(steps, shape, frames.native_call(name, ""))
+        _add(steps, shape, frames.no_such_tool(name))
+    if shape.refused_tools:
+        _add(steps, shape, frames.answer("It seems that I have no such tool here.", phase=shape.phase))
 
 
 def _deltas(shape: Shape, pieces: Sequence[str], spent: int) -> Iterator[tuple[str, str]]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 import qwen_proxy.simulator.catalogue as catalogue
+from qwen_proxy.simulator.acting import act, holding, look
 from qwen_proxy.simulator.answers import Shape, compose, hidden_prompt_tokens, tokens
 from qwen_proxy.simulator.auths import refused
-from qwen_proxy.simulator.directives import read, shaped, spoken
+from qwen_proxy.simulator.directives import directives_of, shaped
 from qwen_proxy.simulator.frames import created, error_object
 from qwen_proxy.simulator.records import SeenRequest, SimulatedChat, StoredMessage
 from qwen_proxy.simulator.replies import (
@@ -182,7 +183,8 @@ def _generate(site: Site, seen: SeenRequest, body: CompletionBody, chat: Simulat
         return internal_error()
     thinks = config.thinking_enabled and model is not None and model.thinks
     style = "detail" if config.thinking_format == "detail" else site.scenario.thinking
-    said = spoken(text)
+    scene = look(text)
+    found, said = directives_of(scene.turn)
     shape = Shape(
         text=site.scenario.answer_text or _playful(body.model, said, len(chat.messages)),
         asked=said,
@@ -193,12 +195,14 @@ def _generate(site: Site, seen: SeenRequest, body: CompletionBody, chat: Simulat
         input_tokens=hidden_prompt_tokens(body.model) + tokens(text),
         pause_seconds=site.scenario.pause_seconds,
     )
-    wanted = read(text)
-    if any(directive.name == "once" for directive in wanted) and not site.first_time(text):
-        wanted = []
+    wanted = holding(scene, found, site.first_time)
+    if any(directive.name == "once" for directive in wanted) and not site.first_time(scene.key):
+        # A second try does what the model was asked to do; only what goes wrong is over.
+        wanted = [directive for directive in wanted if directive.name in ("call", "agent", "json")]
     answer = shaped(shape, wanted)
     if isinstance(answer, Reply):
         return answer
+    answer = act(answer, text, scene, wanted)
     generation.reply, generation.said = compose(answer), answer.text
     return generation
 

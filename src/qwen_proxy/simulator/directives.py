@@ -16,7 +16,12 @@ from qwen_proxy.simulator.answers import Shape
 from qwen_proxy.simulator.frames import bare_captcha, bare_failure, error_object, error_string, failure_line
 from qwen_proxy.simulator.replies import Cut, Drop, Reply, Reset, Stall, Step
 
-DIRECTIVE = re.compile(r"\[\[sim\s+([a-z0-9-]+)\s*(.*?)\]\]", re.DOTALL)
+DIRECTIVE = re.compile(
+    r"""\[\[sim\s+(call|agent|json)\b((?:[^"\]]|"(?:[^"\\]|\\.)*"|\](?!\]))*)\]\]
+      | \[\[sim\s+([a-z0-9-]+)\s*(.*?)\]\]""",
+    re.DOTALL | re.VERBOSE,
+)
+"""In `call`, `agent` and `json` double quotation marks may hold `]]`; the words of all others end at the first."""
 _PREFIX = r"(?:(?:the|current|last|latest|new|next|previous)[ _-]+)*"
 _ROLE = r"(system|developer|user|human|assistant|tool|function|history|conversation|message|question|end)"
 _MORE = r"(?:[ _-]+(?:message|messages|turn|prompt|result|history|of|[0-9a-f]{4,16}|\d+))*"
@@ -64,16 +69,35 @@ def last_part(text: str) -> str:
     return text
 
 
+def part_at(text: str, at: int) -> str:
+    """The turn that stands at a place of a folded conversation: from the heading before it to the one after it."""
+    start, end = 0, len(text)
+    for heading in HEADING.finditer(text):
+        if heading.end() > at:
+            end = heading.start()
+            break
+        start = heading.end()
+    return text[start:end]
+
+
 def read(text: str) -> list[Directive]:
     """The directives of a request's text."""
-    if "[[sim" not in text:
-        return []
-    return [_directive(found[1], found[2].strip()) for found in DIRECTIVE.finditer(last_part(text))]
+    return directives_of(last_part(text))[0]
 
 
 def spoken(text: str) -> str:
     """The last turn without its directives: what the default answer repeats."""
-    return DIRECTIVE.sub("", last_part(text)).strip()
+    return directives_of(last_part(text))[1]
+
+
+def directives_of(turn: str) -> tuple[list[Directive], str]:
+    """The directives in one turn, and the turn without them."""
+    if "[[sim" not in turn:
+        return [], turn.strip()
+    found = [
+        _directive(match[1] or match[3], (match[2] or match[4] or "").strip()) for match in DIRECTIVE.finditer(turn)
+    ]
+    return found, DIRECTIVE.sub("", turn).strip()
 
 
 def _directive(name: str, raw: str) -> Directive:
@@ -204,6 +228,8 @@ def _change_text(shape: Shape, directive: Directive) -> Shape:
             return replace(shape, quirks=True)
         case "phase":
             return replace(shape, phase=directive.words[0] if directive.words else None)
+        case "pieces":
+            return replace(shape, piece_characters=max(1, directive.number(20)))
         case _:
             return _change_wire(shape, directive)
 

@@ -182,6 +182,20 @@ def function_call(name: str, arguments: str | Mapping[str, object], *, function_
     return delta(fields | {"status": "typing"})
 
 
+def native_call(name: str, arguments: str, *, function_id: str = "call_simulated_1") -> str:
+    """A call in the answer's own phase; `arguments` is a snapshot of all so far (§4.4, delta fields)."""
+    call = {"name": name, "arguments": arguments}
+    fields = {"role": "assistant", "content": "", "phase": "answer", "function_id": function_id, "function_call": call}
+    return delta(fields | {"status": "typing"})
+
+
+def no_such_tool(name: str) -> str:
+    """The platform's answer to a call it took for one of its own tools (§4.2, `function_calling`)."""
+    text = f"Tool {name} does not exists."
+    fields = {"role": "function", "content": text, "name": name, "phase": "answer", "status": "typing"}
+    return delta(fields)
+
+
 def error_object(code: str, details: str) -> str:
     """An error inside an opened stream (§4.7 b)."""
     return f'{{"error": {dumps({"code": code, "details": details})}, "response_id": "{RESPONSE_ID}"}}'
