@@ -6,8 +6,10 @@ from importlib.resources import files
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from qwen_proxy.chat.counting import TokenCounter
-from qwen_proxy.chat.request import Message, Part, TextPart, ToolCallPart, ToolResultPart
+from qwen_proxy.chat.request import ChatRequest, Part, TextPart, ToolCallPart, ToolResultPart
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -61,16 +63,31 @@ class QwenTokens:
             return self._loaded
 
 
-def count_messages(counter: TokenCounter, messages: Iterable[Message]) -> int:
-    """What a conversation costs as a prompt in Qwen's chat format, where the upstream does not say.
+def count_request(counter: TokenCounter, request: ChatRequest) -> int:
+    """What a request costs as a prompt in Qwen's chat format, where the upstream does not say.
 
-    Counts texts, calls and results, and a few tokens around each message. Earlier reasoning is not sent again and
-    costs nothing; of pictures and files nothing is known, so neither do they.
+    Counts texts, calls and results, and a few tokens around each message; the tools and the format of the reply as the
+    JSON they are told in. Earlier reasoning is not sent again and costs nothing; of pictures and files nothing is
+    known, so neither do they.
     """
-    return REPLY_OVERHEAD_TOKENS + sum(
+    spoken = sum(
         MESSAGE_OVERHEAD_TOKENS + sum(counter.count(text) for part in message.parts for text in _texts(part))
-        for message in messages
+        for message in request.messages
     )
+    return REPLY_OVERHEAD_TOKENS + spoken + sum(counter.count(text) for text in _declared(request))
+
+
+def counted_characters(request: ChatRequest) -> int:
+    """About how much text `count_request` would look at, for who has to know how long that takes."""
+    spoken = sum(len(text) for message in request.messages for part in message.parts for text in _texts(part))
+    return spoken + sum(len(text) for text in _declared(request))
+
+
+def _declared(request: ChatRequest) -> list[str]:
+    declared = [msgspec.json.encode(tool).decode() for tool in request.tools]
+    if request.output is not None and request.output.schema is not None:
+        declared.append(msgspec.json.encode(request.output.schema).decode())
+    return declared
 
 
 def _texts(part: Part) -> list[str]:

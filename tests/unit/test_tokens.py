@@ -1,17 +1,22 @@
 """Qwen's own vocabulary, from the package; one copy for all tests here, since it takes 105 MB."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen_proxy.chat.events import Finish, FinishReason, TextDelta
+from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import (
+    ChatRequest,
     ImagePart,
     Message,
+    OutputFormat,
     Part,
     ReasoningPart,
     Role,
     TextPart,
+    Tool,
     ToolCallPart,
     ToolResultPart,
 )
@@ -21,7 +26,8 @@ from qwen_proxy.tokens import (
     PIECE_CHARACTERS,
     REPLY_OVERHEAD_TOKENS,
     QwenTokens,
-    count_messages,
+    count_request,
+    counted_characters,
 )
 
 
@@ -100,12 +106,17 @@ class Characters:
         return text[:tokens]
 
 
+def asked(*messages: Message, tools: tuple[Tool, ...] = (), output: OutputFormat | None = None) -> ChatRequest:
+    return ChatRequest(model=ModelName("m"), messages=messages, tools=tools, output=output)
+
+
+def say(*parts: Part) -> Message:
+    return Message(Role.USER, parts)
+
+
 def test_a_prompt_counts_texts_calls_results_and_what_stands_around_them():
     def cost(*messages: Message) -> int:
-        return count_messages(Characters(), messages)
-
-    def say(*parts: Part) -> Message:
-        return Message(Role.USER, parts)
+        return count_request(Characters(), asked(*messages))
 
     ignored: tuple[Part, ...] = (ReasoningPart("hm"), ImagePart("https://x"))
     assert cost() == REPLY_OVERHEAD_TOKENS
@@ -113,3 +124,18 @@ def test_a_prompt_counts_texts_calls_results_and_what_stands_around_them():
     assert cost(say(*ignored), say()) == REPLY_OVERHEAD_TOKENS + 2 * MESSAGE_OVERHEAD_TOKENS
     call, answer = ToolCallPart("c1", "f", "{}"), ToolResultPart("c1", (TextPart("abc"), ImagePart("https://x")))
     assert cost(say(call, answer)) == REPLY_OVERHEAD_TOKENS + MESSAGE_OVERHEAD_TOKENS + 3 + 3
+
+
+def test_tools_and_the_schema_of_the_reply_count_as_they_are_told():
+    tools = (Tool("f", "does it", {"type": "object"}), Tool("g"))
+    told = sum(len(msgspec.json.encode(tool)) for tool in tools)
+    assert count_request(Characters(), asked(tools=tools)) == REPLY_OVERHEAD_TOKENS + told
+    schema = OutputFormat(schema={"type": "object"})
+    assert count_request(Characters(), asked(output=schema)) == REPLY_OVERHEAD_TOKENS + len('{"type":"object"}')
+    assert count_request(Characters(), asked(output=OutputFormat())) == REPLY_OVERHEAD_TOKENS
+
+
+def test_all_that_is_counted_is_looked_at():
+    request = asked(say(TextPart("Hi")), tools=(Tool("f"),))
+    overhead = REPLY_OVERHEAD_TOKENS + MESSAGE_OVERHEAD_TOKENS
+    assert counted_characters(request) == count_request(Characters(), request) - overhead

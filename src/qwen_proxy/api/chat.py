@@ -53,14 +53,18 @@ class ChatRoutes:
 
     def handler(self, protocol: ClientProtocol) -> Handler:
         async def handle(exchange: Exchange) -> web.StreamResponse:
-            call = protocol.parse(await incoming(exchange), self.options)
-            caller = exchange.caller
-            assert caller is not None  # the routes want a key
-            async with self._admission.admit(caller, lambda: chat_size(call.request, call.choices)) as permit:
-                exchange.limits = permit.facts()
-                return await self._answer(exchange, caller, protocol, call, permit)
+            return await self.serve(exchange, protocol, protocol.parse(await incoming(exchange), self.options))
 
         return handle
+
+    async def serve(self, exchange: Exchange, protocol: ClientProtocol, call: Call) -> web.StreamResponse:
+        """Answer a call that is parsed already. Raises ProxyError before anything is sent, and behind it through
+        `exchange`."""
+        caller = exchange.caller
+        assert caller is not None  # the routes want a key
+        async with self._admission.admit(caller, lambda: chat_size(call.request, call.choices)) as permit:
+            exchange.limits = permit.facts()
+            return await self._answer(exchange, caller, protocol, call, permit)
 
     async def _answer(
         self, exchange: Exchange, caller: ClientKey, protocol: ClientProtocol, call: Call, permit: Permit
@@ -231,7 +235,8 @@ def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:
 
 
 def _headers(exchange: Exchange, protocol: ClientProtocol, call: Call) -> list[tuple[str, str]]:
-    headers = [("x-request-id", exchange.request_id)]
+    names = dict.fromkeys(("x-request-id", protocol.request_id_header))
+    headers = [(name, exchange.request_id) for name in names]
     if exchange.limits is not None:
         headers += protocol.limit_headers(exchange.limits)
     if call.ignored_fields:

@@ -3,26 +3,21 @@
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
 
-from aiohttp import web
 from msgspec import Struct
 
 from qwen_proxy import __version__
 from qwen_proxy.accounts.leasing import Leasing, Overview
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
-from qwen_proxy.admin.documents import DocumentRoutes
-from qwen_proxy.admin.openapi import ClientRoute
-from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.api.chat import ChatRoutes
-from qwen_proxy.api.health import HealthRoutes
+from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.models import ModelRoutes
-from qwen_proxy.api.unknown import UnknownRoutes
 from qwen_proxy.app.admin import admin_routes, admission
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import Door, delete_after_seconds
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.routes import ClientHandlers, routes
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.choices import ModelNames
 from qwen_proxy.config.runtime import LiveSettings
@@ -33,13 +28,10 @@ from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import ParseOptions
-from qwen_proxy.protocols.openai_chat import OpenAIChat
-from qwen_proxy.protocols.table import PROTOCOLS
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.logs import set_level
 from qwen_proxy.runtime.tasks import Tasks
-from qwen_proxy.serving.cors import Cors
-from qwen_proxy.serving.endpoint import Access, Endpoints, expect
+from qwen_proxy.serving.endpoint import Endpoints
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.serving.streaming import Heartbeats
 from qwen_proxy.tokens import QwenTokens
@@ -47,20 +39,6 @@ from qwen_proxy.upstreams.qwen_web.client import QwenWeb
 
 DriftSource = Callable[[], Awaitable[Sequence[DriftBody]]]
 WorkersSource = Callable[[], Awaitable[Sequence[WorkerBody]]]
-
-
-CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them against those that are served
-    ClientRoute(
-        method="POST", path="/v1/chat/completions", summary="Chat completions, streamed or whole", access=Access.KEY
-    ),
-    ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
-    ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
-    ClientRoute(method="GET", path="/models", summary="The models; MODELS_OPEN=false closes it", access=Access.OPEN),
-    ClientRoute(method="GET", path="/healthz", summary="The process answers", access=Access.OPEN),
-    ClientRoute(method="GET", path="/readyz", summary="A chat would find an account now", access=Access.OPEN),
-    ClientRoute(method="GET", path="/openapi.json", summary="This document", access=Access.OPEN),
-    ClientRoute(method="GET", path="/docs", summary="This document as a page", access=Access.OPEN),
-)
 
 
 class Service(Struct, frozen=True):
@@ -182,7 +160,8 @@ async def open_service(
     diagnostics = _diagnostics(door, pool, settings, clock, drift, workers)
     chat = ChatRoutes(gateway, heartbeats, limits, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats)
-    app = _routes(live, endpoints, chat, models, pool, admin)
+    counts = CountRoutes(gateway, lambda: chat.options)
+    app = routes(live, endpoints, ClientHandlers(chat, counts, models), pool, admin)
     live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models, limits).apply)
     async with commons.usage, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
@@ -196,48 +175,6 @@ async def _warm_up(catalogue: CatalogueSource) -> None:
     """So that the first request need not wait for the list; one that fails will be tried again by that request."""
     with suppress(ProxyError):
         await catalogue.get()
-
-
-def _routes(
-    live: LiveSettings,
-    endpoints: Endpoints,
-    chat: ChatRoutes,
-    models: ModelRoutes,
-    overview: Overview,
-    admin: Sequence[AdminRoute],
-) -> web.Application:
-    def models_access() -> Access:
-        return Access.OPEN if live.current.models_open else Access.KEY
-
-    settings = live.current
-    health = HealthRoutes(endpoints, overview.why_not_ready)
-    general = OpenAIChat()  # errors of routes that belong to no protocol have OpenAI's shape
-    app = web.Application(client_max_size=settings.max_body_bytes)
-    for route in PROTOCOLS:
-        handler = endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY, route.word)
-        app.router.add_post(route.path, handler, expect_handler=expect)
-    documents = DocumentRoutes(admin, CLIENT_ROUTES, __version__)
-    for path, handler, access, word in (
-        ("/v1/models", models.list, Access.KEY, "models"),
-        ("/v1/models/{id}", models.one, Access.KEY, "models"),
-        ("/models", models.list, models_access, "models"),
-        ("/healthz", health.live, Access.OPEN, ""),
-        ("/readyz", health.ready, Access.OPEN, ""),
-        ("/openapi.json", documents.openapi, Access.OPEN, ""),
-        ("/docs", documents.docs, Access.OPEN, ""),
-    ):
-        app.router.add_get(path, endpoints.endpoint(handler, general, access, word))
-    for route in admin:
-        serve = endpoints.endpoint(route.serve, general, route.access)
-        app.router.add_route(route.method, route.path, serve, expect_handler=expect)
-    unknown = UnknownRoutes(app)
-    if settings.cors_origins:
-        cors = Cors(settings.cors_origins)
-        app.on_response_prepare.append(cors.allow)
-        preflight = endpoints.endpoint(cors.preflight(unknown.refuse), general, Access.OPEN)
-        app.router.add_route("OPTIONS", "/{path:.*}", preflight)
-    app.router.add_route("*", "/{path:.*}", endpoints.endpoint(unknown.refuse, general, Access.OPEN))
-    return app
 
 
 def _diagnostics(

@@ -12,7 +12,7 @@ from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
-from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, TextPart, ToolChoiceKind
+from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, ToolChoiceKind
 from qwen_proxy.gateway.catalogue import CatalogueSource, Resolved
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.reply import ReplyShaper
@@ -29,7 +29,7 @@ from qwen_proxy.ground.errors import (
     UnsupportedParameter,
 )
 from qwen_proxy.runtime.clock import Clock
-from qwen_proxy.tokens import count_messages
+from qwen_proxy.tokens import count_request, counted_characters
 from qwen_proxy.upstreams.base import Upstream
 
 # Above this many characters the tokenizer would hold the event loop for milliseconds: it runs in a thread then.
@@ -85,13 +85,11 @@ class ChatGateway:
         return request, resolved
 
     async def count_prompt(self, request: ChatRequest) -> int:
-        """Tokens of the messages, counted here."""
+        """Tokens of the prompt, counted here."""
         await self._ready_to_count()
-        parts = (part for message in request.messages for part in message.parts)
-        chars = sum(len(part.text) for part in parts if isinstance(part, TextPart))
-        if chars > COUNT_IN_THREAD_CHARS:
-            return await asyncio.to_thread(count_messages, self._tokens, request.messages)
-        return count_messages(self._tokens, request.messages)
+        if counted_characters(request) > COUNT_IN_THREAD_CHARS:
+            return await asyncio.to_thread(count_request, self._tokens, request)
+        return count_request(self._tokens, request)
 
     @property
     def follows_sessions(self) -> bool:

@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 from msgspec import Struct
 
 from qwen_proxy.chat.events import Batch, Usage
+from qwen_proxy.chat.models import Model, Variant
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult
 from qwen_proxy.ground.errors import ProxyError
@@ -13,12 +14,16 @@ from qwen_proxy.ground.limits import LimitFacts
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
-    """A client's request as it came. Header names are lower-case; `body` is whole."""
+    """A client's request as it came. Header names are lower-case; `body` is whole.
+
+    variables: what stood in the places of the route's path that have a name, such as `model`.
+    """
 
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    variables: Mapping[str, str] = {}
 
 
 class ParseOptions(Struct, frozen=True, kw_only=True):
@@ -102,15 +107,13 @@ class Call(Protocol):
         ...
 
 
-class ClientProtocol(Protocol):
-    """`heartbeat` keeps a silent stream alive, in the protocol's own way; empty where it knows none."""
+class Dialect(Protocol):
+    """What every route of a protocol has in common, whatever it serves.
 
-    stream_content_type: ClassVar[str]
-    heartbeat: ClassVar[bytes]
+    request_id_header: where the protocol's clients look for the request's id, besides `x-request-id`.
+    """
 
-    def parse(self, incoming: Incoming, options: ParseOptions) -> Call:
-        """Raises InvalidRequest, which names the field and what would be right."""
-        ...
+    request_id_header: ClassVar[str]
 
     def error(self, error: ProxyError, request_id: str) -> ErrorReply:
         """Total: there is a reply for every class of the tree."""
@@ -121,7 +124,18 @@ class ClientProtocol(Protocol):
         ...
 
 
-class CountProtocol(Protocol):
+class ClientProtocol(Dialect, Protocol):
+    """`heartbeat` keeps a silent stream alive, in the protocol's own way; empty where it knows none."""
+
+    stream_content_type: ClassVar[str]
+    heartbeat: ClassVar[bytes]
+
+    def parse(self, incoming: Incoming, options: ParseOptions) -> Call:
+        """Raises InvalidRequest, which names the field and what would be right."""
+        ...
+
+
+class CountProtocol(Dialect, Protocol):
     """A route that only counts what a prompt would cost: never asks an upstream, never takes an account."""
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> ChatRequest:
@@ -130,6 +144,21 @@ class CountProtocol(Protocol):
 
     def result(self, prompt_tokens: int) -> bytes: ...
 
-    def error(self, error: ProxyError, request_id: str) -> ErrorReply: ...
 
-    def limit_headers(self, facts: LimitFacts) -> tuple[tuple[str, str], ...]: ...
+class ListedModel(Struct, frozen=True, kw_only=True):
+    """A model as it is offered. `id` and `name` are its two spellings, with the suffix, in the operator's order."""
+
+    id: str
+    name: str
+    variant: Variant
+    model: Model
+
+
+class ModelsProtocol(Dialect, Protocol):
+    """A route that lists the models."""
+
+    def all(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
+        """Raises InvalidRequest for a query that asks for a part of the list and is wrong."""
+        ...
+
+    def one(self, model: ListedModel) -> bytes: ...

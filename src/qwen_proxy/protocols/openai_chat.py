@@ -76,6 +76,7 @@ class ChatCall(Struct, frozen=True, kw_only=True):
 class OpenAIChat:
     """Fits `protocols.base.ClientProtocol`."""
 
+    request_id_header: ClassVar[str] = "x-request-id"
     stream_content_type: ClassVar[str] = "text/event-stream; charset=utf-8"
     heartbeat: ClassVar[bytes] = b": keep-alive\n\n"
 

@@ -1,11 +1,17 @@
-"""Every client protocol we serve: the routes, the errors and the conformance tests follow from these lines."""
+"""Every client protocol we serve: the routes, the errors and the conformance tests follow from these lines.
+
+A path may have places with a name, as aiohttp writes them: `/v1beta/models/{model}:generateContent`. What stood there
+comes to `parse` as `Incoming.variables`; whether a reply is streamed may follow from `Incoming.path` as well as from
+the body, since it is the call that says so.
+"""
 
 from typing import Final
 
 from msgspec import Struct
 
-from qwen_proxy.protocols.base import ClientProtocol
+from qwen_proxy.protocols.base import ClientProtocol, CountProtocol, ModelsProtocol
 from qwen_proxy.protocols.openai_chat import OpenAIChat
+from qwen_proxy.protocols.openai_models import OpenAIModels
 
 
 class ProtocolRoute(Struct, frozen=True):
@@ -17,4 +23,31 @@ class ProtocolRoute(Struct, frozen=True):
     protocol: ClientProtocol
 
 
+class CountRoute(Struct, frozen=True):
+    """Served at POST `path`."""
+
+    name: str
+    path: str
+    word: str
+    protocol: CountProtocol
+
+
+class ModelsRoute(Struct, frozen=True):
+    """The whole list is served at GET `path`, one model at GET `one_path`, which has a place `{id}`; empty: nowhere.
+
+    header: where it is named, only requests that have this header are meant. Of routes with one path, the last one
+    has none.
+    """
+
+    name: str
+    path: str
+    one_path: str
+    protocol: ModelsProtocol
+    header: str = ""
+
+
 PROTOCOLS: Final = (ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),)
+
+COUNTERS: Final[tuple[CountRoute, ...]] = ()
+
+MODEL_LISTS: Final = (ModelsRoute("openai", "/v1/models", "/v1/models/{id}", OpenAIModels()),)

@@ -19,7 +19,7 @@ from qwen_proxy.ground.errors import (
 )
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.ground.redact import masked_email
-from qwen_proxy.protocols.base import ClientProtocol, Incoming
+from qwen_proxy.protocols.base import Dialect, Incoming
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.runtime.logs import request_id_var
@@ -92,7 +92,7 @@ class Endpoints:
             await asyncio.wait(tuple(self._active), timeout=LAST_WORDS_SECONDS)
 
     def endpoint(
-        self, handler: Handler, protocol: ClientProtocol, access: Access | Callable[[], Access], word: str = ""
+        self, handler: Handler, dialect: Dialect, access: Access | Callable[[], Access], word: str = ""
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """`access` may be a question that is asked anew for each request.
 
@@ -121,13 +121,13 @@ class Endpoints:
             self._active.add(task)
             access = access_now()
             try:
-                answer = response = await self._answer(exchange, visit, handler, protocol, access, word)
+                answer = response = await self._answer(exchange, visit, handler, dialect, access, word)
             finally:
                 self._active.discard(task)
                 is_probe = access is Access.OPEN and request.method in SAFE
                 self._log(exchange, response, logging.DEBUG if is_probe else logging.INFO)
             if not answer.prepared:
-                answer.headers["x-request-id"] = request_id
+                answer.headers["x-request-id"] = answer.headers[dialect.request_id_header] = request_id
             if self.draining:
                 answer.force_close()
             return answer
@@ -135,7 +135,7 @@ class Endpoints:
         return serve
 
     async def _answer(
-        self, exchange: Exchange, visit: Visit, handler: Handler, protocol: ClientProtocol, access: Access, word: str
+        self, exchange: Exchange, visit: Visit, handler: Handler, dialect: Dialect, access: Access, word: str
     ) -> web.StreamResponse:
         try:
             admitted = await self._authenticator.admit(visit, access)
@@ -145,30 +145,30 @@ class Endpoints:
                     admitted.caller.check_endpoint(word)
             return await handler(exchange)
         except ProxyError as error:
-            return await self._failed(exchange, protocol, error)
+            return await self._failed(exchange, dialect, error)
         except asyncio.CancelledError:
             if not self._expired:
                 raise  # the client has left
-            return await self._failed(exchange, protocol, ShuttingDown())
+            return await self._failed(exchange, dialect, ShuttingDown())
         except ConnectionError:
             raise  # the client has left while it was written to: nobody is there to be told
         except Exception:
             log.exception("request failed", extra={"path": exchange.path})
-            return await self._failed(exchange, protocol, InternalError())
+            return await self._failed(exchange, dialect, InternalError())
 
-    async def _failed(self, exchange: Exchange, protocol: ClientProtocol, error: ProxyError) -> web.StreamResponse:
+    async def _failed(self, exchange: Exchange, dialect: Dialect, error: ProxyError) -> web.StreamResponse:
         stream = exchange.stream
         if stream is None or exchange.tell is None or not stream.headers_sent:
-            response = self.refusal(protocol, error, exchange.request_id)
+            response = self.refusal(dialect, error, exchange.request_id)
             limits = error.facts if isinstance(error, KeyLimitReached) else exchange.limits
             if limits is not None:
-                response.headers.extend(protocol.limit_headers(limits))
+                response.headers.extend(dialect.limit_headers(limits))
             return response
         await stream.end(exchange.tell(error))
         return stream.response
 
-    def refusal(self, protocol: ClientProtocol, error: ProxyError, request_id: str) -> web.Response:
-        reply = protocol.error(error, request_id)
+    def refusal(self, dialect: Dialect, error: ProxyError, request_id: str) -> web.Response:
+        reply = dialect.error(error, request_id)
         response = web.Response(status=reply.status, body=reply.body, content_type="application/json")
         for name, value in reply.headers:
             response.headers[name] = value
@@ -229,7 +229,13 @@ async def incoming(exchange: Exchange) -> Incoming:
         raise InvalidRequest("the request body can't be read: its transfer broke off or is broken") from error
     if encoding := request.headers.get("Content-Encoding"):
         body = unpacked(body, encoding, request.client_max_size)
-    return Incoming(path=exchange.path, query=request.query, headers=_lower(request.headers), body=body)
+    return Incoming(
+        path=exchange.path,
+        query=request.query,
+        headers=_lower(request.headers),
+        body=body,
+        variables=request.match_info,
+    )
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,9 +1,25 @@
-"""The table of client protocols."""
+"""The tables of client protocols."""
 
-from qwen_proxy.protocols.table import PROTOCOLS
+from itertools import groupby
+
+from qwen_proxy.config.keys import ENDPOINTS
+from qwen_proxy.protocols.table import COUNTERS, MODEL_LISTS, PROTOCOLS
 
 
 def test_names_and_paths_are_each_there_once():
-    assert len({route.name for route in PROTOCOLS}) == len(PROTOCOLS)
-    assert len({route.path for route in PROTOCOLS}) == len(PROTOCOLS)
-    assert all(route.path.startswith("/") for route in PROTOCOLS)
+    asked = (*PROTOCOLS, *COUNTERS)
+    assert len({route.name for route in asked}) == len(asked)
+    assert len({route.path for route in asked}) == len(asked)
+    assert all(route.path.startswith("/") for route in (*asked, *MODEL_LISTS))
+
+
+def test_keys_can_be_limited_to_every_route():
+    assert {route.word for route in (*PROTOCOLS, *COUNTERS)} <= set(ENDPOINTS)
+
+
+def test_of_the_lists_at_one_path_only_the_last_is_for_everybody():
+    groups = [list(group) for _, group in groupby(MODEL_LISTS, lambda route: route.path)]
+    assert len({group[0].path for group in groups}) == len(groups)
+    for group in groups:
+        assert [not route.header for route in group] == [False] * (len(group) - 1) + [True]
+        assert len({route.one_path for route in group}) == 1

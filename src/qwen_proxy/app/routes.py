@@ -1,0 +1,110 @@
+"""Every route of one HTTP server, made from the tables."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+from typing import Final
+
+from aiohttp import web
+from msgspec import Struct
+
+from qwen_proxy import __version__
+from qwen_proxy.accounts.leasing import Overview
+from qwen_proxy.admin.documents import DocumentRoutes
+from qwen_proxy.admin.openapi import ClientRoute
+from qwen_proxy.admin.routing import AdminRoute
+from qwen_proxy.api.chat import ChatRoutes
+from qwen_proxy.api.counting import CountRoutes
+from qwen_proxy.api.health import HealthRoutes
+from qwen_proxy.api.models import ModelRoutes
+from qwen_proxy.api.unknown import UnknownRoutes
+from qwen_proxy.config.runtime import LiveSettings
+from qwen_proxy.protocols.base import ModelsProtocol
+from qwen_proxy.protocols.openai_models import OpenAIModels
+from qwen_proxy.protocols.table import COUNTERS, MODEL_LISTS, PROTOCOLS, ModelsRoute
+from qwen_proxy.serving.cors import Cors
+from qwen_proxy.serving.endpoint import Access, Endpoints, Handler, expect
+
+Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them against those that are served
+    ClientRoute(
+        method="POST", path="/v1/chat/completions", summary="Chat completions, streamed or whole", access=Access.KEY
+    ),
+    ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
+    ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
+    ClientRoute(method="GET", path="/models", summary="The models; MODELS_OPEN=false closes it", access=Access.OPEN),
+    ClientRoute(method="GET", path="/healthz", summary="The process answers", access=Access.OPEN),
+    ClientRoute(method="GET", path="/readyz", summary="A chat would find an account now", access=Access.OPEN),
+    ClientRoute(method="GET", path="/openapi.json", summary="This document", access=Access.OPEN),
+    ClientRoute(method="GET", path="/docs", summary="This document as a page", access=Access.OPEN),
+)
+
+
+class ClientHandlers(Struct, frozen=True):
+    """What serves the protocols of `protocols.table`."""
+
+    chat: ChatRoutes
+    counts: CountRoutes
+    models: ModelRoutes
+
+
+def routes(
+    live: LiveSettings, endpoints: Endpoints, clients: ClientHandlers, overview: Overview, admin: Sequence[AdminRoute]
+) -> web.Application:
+    settings = live.current
+    general = OpenAIModels()  # errors of routes that belong to no protocol have OpenAI's shape
+    app = web.Application(client_max_size=settings.max_body_bytes)
+    _add_clients(app, endpoints, clients, lambda: Access.OPEN if live.current.models_open else Access.KEY)
+    health = HealthRoutes(endpoints, overview.why_not_ready)
+    documents = DocumentRoutes(admin, CLIENT_ROUTES, __version__)
+    for path, handler in (
+        ("/healthz", health.live),
+        ("/readyz", health.ready),
+        ("/openapi.json", documents.openapi),
+        ("/docs", documents.docs),
+    ):
+        app.router.add_get(path, endpoints.endpoint(handler, general, Access.OPEN))
+    for route in admin:
+        serve = endpoints.endpoint(route.serve, general, route.access)
+        app.router.add_route(route.method, route.path, serve, expect_handler=expect)
+    unknown = UnknownRoutes(app)
+    if settings.cors_origins:
+        cors = Cors(settings.cors_origins)
+        app.on_response_prepare.append(cors.allow)
+        preflight = endpoints.endpoint(cors.preflight(unknown.refuse), general, Access.OPEN)
+        app.router.add_route("OPTIONS", "/{path:.*}", preflight)
+    app.router.add_route("*", "/{path:.*}", endpoints.endpoint(unknown.refuse, general, Access.OPEN))
+    return app
+
+
+def _add_clients(
+    app: web.Application, endpoints: Endpoints, clients: ClientHandlers, models_access: Callable[[], Access]
+) -> None:
+    for route in PROTOCOLS:
+        handler = endpoints.endpoint(clients.chat.handler(route.protocol), route.protocol, Access.KEY, route.word)
+        app.router.add_post(route.path, handler, expect_handler=expect)
+    for count in COUNTERS:
+        handler = endpoints.endpoint(clients.counts.handler(count.protocol), count.protocol, Access.KEY, count.word)
+        app.router.add_post(count.path, handler, expect_handler=expect)
+    models = clients.models
+    for path, group in groupby(MODEL_LISTS, lambda route: route.path):
+        listing = list(group)
+        app.router.add_get(path, _by_header([(each, _models(endpoints, each, models.all)) for each in listing]))
+        if one_path := listing[0].one_path:
+            app.router.add_get(one_path, _by_header([(each, _models(endpoints, each, models.one)) for each in listing]))
+    openai = OpenAIModels()
+    app.router.add_get("/models", endpoints.endpoint(models.all(openai), openai, models_access, "models"))
+
+
+def _models(endpoints: Endpoints, route: ModelsRoute, handler: Callable[[ModelsProtocol], Handler]) -> Serve:
+    return endpoints.endpoint(handler(route.protocol), route.protocol, Access.KEY, "models")
+
+
+def _by_header(served: Sequence[tuple[ModelsRoute, Serve]]) -> Serve:
+    """The first of them whose header the request has; the last one wants none."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        chosen = next(serve for route, serve in served if not route.header or route.header in request.headers)
+        return await chosen(request)
+
+    return serve
