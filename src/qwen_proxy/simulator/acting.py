@@ -223,8 +223,10 @@ def _structured(shape: Shape, prompt: str, scene: Scene, by_name: dict[str, Dire
     wanted = by_name.get("json")
     if wanted is not None and wanted.raw:
         text = wanted.raw
-    elif schema is not None and "say" not in by_name and not (scene.script and scene.results):
-        said = " ".join(directives_of(scene.turn)[1].split())[:200]
+    elif schema is not None and "say" not in by_name:
+        # The last word of a script is put into the JSON, as a model that is to give both would do.
+        words = shape.text if scene.script else directives_of(scene.turn)[1]
+        said = " ".join(words.split())[:200]
         text = json.dumps(instance(schema, said or "simulated"), ensure_ascii=False)
     else:
         return shape

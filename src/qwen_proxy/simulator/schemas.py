@@ -14,9 +14,11 @@ Schema = Mapping[str, Any]
 DEPTH = 12
 """Beyond it only what is required is filled, and a reference to itself ends."""
 
-_NEAR = 1500
-_JSON = re.compile(r"\bJSON\b")
-_ONLY = re.compile(r"\b(?:only|alone|nothing (?:else|but)|exactly|bare|single|one)\b", re.IGNORECASE)
+_NEAR = 300
+_DEMAND = re.compile(
+    r"(?:^|(?<=[.:!] ))(?:Reply|Respond|Answer|Return|Output|Give|Write|Produce)\b[^\n{]*\bJSON\b[^\n{]*", re.MULTILINE
+)
+_ONLY = re.compile(r"\b(?:only|alone|nothing (?:else|but)|exactly|bare|single)\b", re.IGNORECASE)
 _OPENING = re.compile(r'\{\s*"|\{\s*\}')
 _SCHEMA_KEYS: Final = ("type", "properties", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "$schema", "items")
 FORMATS: Final = {
@@ -31,36 +33,29 @@ FORMATS: Final = {
 
 
 def demanded(prompt: str) -> Schema | None:
-    """The schema that the prompt's own words demand; `{}` for any JSON object; None if it demands no JSON.
+    """The schema that the prompt demands; `{}` for any JSON object; None if it demands no JSON.
 
-    It demands one when a sentence near the start or the end speaks of JSON alone; a schema is a JSON object near it.
+    It demands JSON with a sentence that begins with `Reply` or the like and speaks of JSON alone. The schema is the
+    JSON object right behind such a sentence; the last one that has it counts.
     """
-    for part in (prompt[-_NEAR:], prompt[:_NEAR]):
-        sentences = re.split(r"(?<=[.!:])\s|\n", part)
-        if any(_JSON.search(sentence) and _ONLY.search(sentence) for sentence in sentences):
-            return _schema(prompt) or {}
-    found = _schema(prompt)
-    return found if found is not None else None
+    found: Schema | None = None
+    for sentence in _DEMAND.finditer(prompt):
+        if _ONLY.search(sentence[0]) is not None:
+            found = _schema(prompt, sentence.end()) or found or {}
+    return found
 
 
-def _schema(prompt: str) -> Schema | None:
-    """The last JSON object that reads as a schema, behind a line that speaks of JSON."""
-    decoder = json.JSONDecoder()
-    at = 0
-    last: Schema | None = None
-    while (found := _OPENING.search(prompt, at)) is not None:
-        at = found.end()
-        try:
-            value, end = decoder.raw_decode(prompt, found.start())
-        except ValueError:
-            continue
-        at = end
-        schema = json_object(value)
-        before = prompt[max(0, found.start() - 400) : found.start()]
-        is_schema = any(key in schema for key in _SCHEMA_KEYS)
-        if is_schema and re.search(r"json|schema", before, re.IGNORECASE):
-            last = schema
-    return last
+def _schema(prompt: str, start: int) -> Schema:
+    """The JSON object that begins within some 300 characters, if it reads as a schema; else an empty one."""
+    opening = _OPENING.search(prompt, start, start + _NEAR)
+    if opening is None:
+        return {}
+    try:
+        value: object = json.JSONDecoder().raw_decode(prompt, opening.start())[0]
+    except ValueError:
+        return {}
+    schema = json_object(value)
+    return schema if any(key in schema for key in _SCHEMA_KEYS) else {}
 
 
 def instance(schema: Schema, said: str = "simulated") -> object:

@@ -76,6 +76,17 @@ def test_an_agent_goes_on_from_the_results_it_has(manner: Manner) -> None:
     assert answered(manner.prompt(*turns)).text == "Thank you."
 
 
+def test_the_last_word_of_an_agent_is_put_into_the_json_demanded() -> None:
+    turns = [
+        ("system", "Reply with one JSON object alone."),
+        ("user", "[[sim agent read path=/a | say Read: {result}]]"),
+    ]
+    read = PLAIN.written("Read", file_path="/a")
+    assert answered(PLAIN.prompt(*turns)).text == read
+    turns += [("assistant", read), ("user", PLAIN.told(1, "Read", "hello"))]
+    assert json.loads(answered(PLAIN.prompt(*turns)).text) == {"answer": "Read: hello"}
+
+
 def test_a_path_alone_is_a_whole_task() -> None:
     prompt = PLAIN.prompt(("user", '[[sim agent path="/t/my notes.txt"]]'))
     written = PLAIN.written("Write", file_path="/t/my notes.txt", content="first line\nsecond line\n")

@@ -57,6 +57,9 @@ def test_strings_repeat_what_was_said() -> None:
 def test_only_a_demand_makes_json() -> None:
     assert demanded("Explain what JSON is to me.") is None
     assert demanded("Reply with a single JSON object, nothing else.") == {}
+    assert demanded("Write a parser of JSON.\nYou may want to return JSON alone, some day.") is None
+    again = f"Reply with one JSON value alone:\n{json.dumps(PERSON)}\nWho?\nNo. Reply once more, with the JSON alone."
+    assert demanded(again) == PERSON
     assert json.loads(answered("Reply with JSON only.\n[[user e784]]\nhello").text) == {"answer": "hello"}
 
 
