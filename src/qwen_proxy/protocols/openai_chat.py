@@ -33,9 +33,10 @@ from qwen_proxy.chat.events import (
 )
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import Called, ChatResult, Said, total_usage
-from qwen_proxy.ground.errors import ProxyError, UnsupportedParameter
+from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.bodies import refuse_ignored
 from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.openai_chat_body import decode
 from qwen_proxy.protocols.openai_chat_request import choices, request
@@ -82,11 +83,7 @@ class OpenAIChat:
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> ChatCall:
         body, ignored = decode(incoming.body)
-        if options.strict and ignored:
-            raise UnsupportedParameter(
-                f"{ignored[0]} has no effect here, and this server is set to refuse such fields; leave it out",
-                param=ignored[0],
-            )
+        refuse_ignored(ignored, options)
         return ChatCall(
             request=request(body),
             stream=body.streamed,

@@ -4,16 +4,14 @@ Shapes: OpenAI's API reference (as typed in the openai SDK 3.54), and the origin
 §10.3): `enable_thinking`, `thinking_budget`, and several spellings of pictures and videos. `null` means absent.
 """
 
-import re
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from qwen_proxy.ground.errors import InvalidRequest
-from qwen_proxy.ground.shapes import shape_refusal
+from qwen_proxy.protocols import bodies
 
-T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1)]
 MAX_MESSAGES: Final = (
     10_000  # each takes a line of a prompt, which holds fewer; 180,000 of them held the loop for a second
@@ -145,8 +143,8 @@ class ChatBody(Struct):
     @property
     def session(self) -> str:
         """What a client says of the conversation this belongs to, in the words of several; empty where nothing."""
-        said = _read(self.metadata, _METADATA) or {}
-        words = [*(said.get(name) for name in _SESSION_WORDS), _read(self.prompt_cache_key, _TEXT)]
+        said = bodies.read(self.metadata, _METADATA) or {}
+        words = [*(said.get(name) for name in _SESSION_WORDS), bodies.read(self.prompt_cache_key, _TEXT)]
         return next((word for word in words if isinstance(word, str) and word), "")
 
     @property
@@ -156,14 +154,6 @@ class ChatBody(Struct):
     @property
     def includes_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage is True
-
-
-def _read(value: Raw, decoder: msgspec.json.Decoder[T]) -> T | None:
-    """None for another shape, or for what is not even text: it is no reason to refuse a request."""
-    try:
-        return decoder.decode(value) if value else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 def flag(value: bool | str | None, param: str) -> bool | None:
@@ -181,43 +171,12 @@ _WITHOUT_EFFECT: Final = frozenset(
 )
 _SESSION_WORDS: Final = ("session_id", "sessionId", "conversation_id", "user_id")
 _HONOURED: Final = frozenset(ChatBody.__struct_fields__) - _WITHOUT_EFFECT
-# Escaped backslashes, a pair of escapes, or (the group) half of one.
-_SURROGATES: Final = re.compile(
-    rb"(?:\\\\)+|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
-_PLAIN_NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
-_MAX_IGNORED: Final = 40
 
 _METADATA: Final = msgspec.json.Decoder(dict[str, object])
 _TEXT: Final = msgspec.json.Decoder(str)
 _BODY: Final = msgspec.json.Decoder(ChatBody)
-_NAMES: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:
-    """The body, and the names of its top-level fields that have no effect here, in their order.
-
-    A name that is no plain word is given as `?`, since these names go into a header. Raises InvalidRequest.
-    """
-    if not body.strip():
-        raise InvalidRequest("the request body is empty; send a JSON object with `messages`")
-    if b"\\ud" in body or b"\\uD" in body:
-        body = _whole_characters(body)
-    try:
-        decoded = _BODY.decode(body)
-        names = [
-            name for name, value in _NAMES.decode(body).items() if name not in _HONOURED and bytes(value) != b"null"
-        ]
-    except msgspec.ValidationError as error:
-        raise shape_refusal(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the request body is no valid JSON in UTF-8 ({error})") from error
-    except RecursionError as error:
-        raise InvalidRequest("the request body is nested too deeply") from error
-    ignored = tuple(name if _PLAIN_NAME.fullmatch(name) else "?" for name in names[:_MAX_IGNORED])
-    return decoded, ignored
-
-
-def _whole_characters(body: bytes) -> bytes:
-    """Half a character, which a client leaves that cuts a text between two of its own units, becomes U+FFFD."""
-    return _SURROGATES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)
+    """The body, and the names of its top-level fields that have no effect here. Raises InvalidRequest."""
+    return bodies.decode(body, _BODY, _HONOURED)

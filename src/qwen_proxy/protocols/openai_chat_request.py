@@ -26,6 +26,7 @@ from qwen_proxy.chat.request import (
     ToolResultPart,
 )
 from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
+from qwen_proxy.protocols.bodies import checked_stops
 from qwen_proxy.protocols.openai_chat_body import (
     ChatBody,
     FunctionBody,
@@ -37,9 +38,6 @@ from qwen_proxy.protocols.openai_chat_body import (
     ToolBody,
     flag,
 )
-
-MAX_STOPS: Final = 16  # OpenAI takes 4
-MAX_STOP_CHARACTERS: Final = 1024  # each piece of a reply is looked through for beginnings of it
 
 
 def request(body: ChatBody) -> ChatRequest:
@@ -56,7 +54,7 @@ def request(body: ChatBody) -> ChatRequest:
             temperature=body.temperature,
             top_p=body.top_p,
             max_tokens=body.max_completion_tokens or body.max_tokens,
-            stop=_stops(body.stop),
+            stop=checked_stops([body.stop] if isinstance(body.stop, str) else body.stop or [], "stop"),
             seed=body.seed,
             presence_penalty=body.presence_penalty,
             frequency_penalty=body.frequency_penalty,
@@ -87,17 +85,6 @@ def _refuse_unsupported(body: ChatBody) -> None:
         raise UnsupportedParameter("modalities: only ['text'] is supported", param="modalities")
     if body.audio is not None:
         raise UnsupportedParameter("audio: replies are text only; leave it out", param="audio")
-
-
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = [stop] if isinstance(stop, str) else stop or []
-    if len(stops) > MAX_STOPS:
-        raise InvalidRequest(f"stop has {len(stops)} sequences; at most {MAX_STOPS} are taken", param="stop")
-    if "" in stops:
-        raise InvalidRequest("a stop sequence must not be empty", param="stop")
-    if any(len(sequence) > MAX_STOP_CHARACTERS for sequence in stops):
-        raise InvalidRequest(f"a stop sequence may have {MAX_STOP_CHARACTERS} characters", param="stop")
-    return tuple(dict.fromkeys(stops))
 
 
 def _reasoning(body: ChatBody) -> Reasoning:

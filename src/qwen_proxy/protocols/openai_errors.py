@@ -3,7 +3,6 @@
 Which condition gets which status, `type` and `code`: upstream protocol §12.2.
 """
 
-from math import ceil
 from typing import Final
 
 import msgspec
@@ -14,7 +13,6 @@ from qwen_proxy.ground.errors import (
     AccountsChallenged,
     AccountsOutOfQuota,
     AlreadyExists,
-    Blame,
     BodyTooLarge,
     ClientError,
     ContentRefused,
@@ -30,7 +28,6 @@ from qwen_proxy.ground.errors import (
     PermissionDenied,
     PromptTooLong,
     ProxyError,
-    QuotaElsewhere,
     QuotaExhausted,
     RequestTooSlow,
     RouteNotFound,
@@ -45,6 +42,7 @@ from qwen_proxy.ground.errors import (
     UpstreamTimeout,
 )
 from qwen_proxy.protocols.base import ErrorReply
+from qwen_proxy.protocols.failures import failure_headers, without_details
 
 
 class Terms(Struct, frozen=True):
@@ -92,11 +90,6 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     StoreUnavailable: Terms(503, "server_error", "store_unavailable"),
 }
 
-# SDKs wait for no longer when they are told to; they ask again much sooner instead.
-MOST_WAIT_SECONDS: Final = 60
-
-_TRIED_HERE: Final = (Blame.UPSTREAM, Blame.EXIT, Blame.ACCOUNT)
-
 
 def terms_of(error: ProxyError) -> Terms:
     return next(TERMS[kind] for kind in type(error).__mro__ if kind in TERMS)
@@ -105,35 +98,18 @@ def terms_of(error: ProxyError) -> Terms:
 def error_body(error: ProxyError, request_id: str) -> bytes:
     """`{"error": {message, type, param, code}}`, the body of a reply and the data of a failure inside a stream.
 
-    What has no terms of its own is a bug of ours: it is told by a sentence that gives nothing away.
+    What has no terms of its own is a bug of ours.
     """
     terms = terms_of(error)
-    if terms is INTERNAL:
-        message = f"something went wrong in this server; its log tells more under request id {request_id}"
-    else:
-        message = str(error)
+    message = without_details(request_id) if terms is INTERNAL else str(error)
     told = {"message": message, "type": terms.type, "param": _param(error), "code": terms.code}
     return msgspec.json.encode({"error": told})
 
 
 def error_reply(error: ProxyError, request_id: str) -> ErrorReply:
-    """Total over the tree. `x-should-retry: false` stops an SDK from doing again what was tried here already."""
-    headers: list[tuple[str, str]] = []
-    if error.retry_after_seconds is not None:
-        headers.append(("Retry-After", str(max(1, ceil(error.retry_after_seconds)))))
-    if isinstance(error, QuotaElsewhere):
-        headers.append(("x-should-retry", "true"))
-    elif error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable) or _is_far_off(error):
-        headers.append(("x-should-retry", "false"))
-    if isinstance(error, MethodNotAllowed):
-        headers.append(("Allow", ", ".join(error.allowed)))
-    return ErrorReply(status=terms_of(error).status, body=error_body(error, request_id), headers=tuple(headers))
-
-
-def _is_far_off(error: ProxyError) -> bool:
-    if not isinstance(error, KeyLimitReached):
-        return False
-    return error.retry_after_seconds is None or error.retry_after_seconds > MOST_WAIT_SECONDS
+    """Total over the tree."""
+    body = error_body(error, request_id)
+    return ErrorReply(status=terms_of(error).status, body=body, headers=failure_headers(error))
 
 
 def _param(error: ProxyError) -> str | None:
