@@ -49,6 +49,7 @@ WHOLE: Final = (
     "state/store.py",
     "storage/redis_replies.py",
     "storage/sharing.py",
+    "toolcalls/*.py",
     "upstreams/qwen_web/asking.py",
     "upstreams/qwen_web/candidates.py",
     "upstreams/qwen_web/codec.py",
@@ -56,6 +57,7 @@ WHOLE: Final = (
     "upstreams/qwen_web/extras.py",
     "upstreams/qwen_web/headers.py",
     "upstreams/qwen_web/listing.py",
+    "upstreams/qwen_web/native_calls.py",
     "upstreams/qwen_web/token.py",
     "upstreams/qwen_web/wire.py",
 )

@@ -141,6 +141,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 
     extra: fields of the client's body that are not ours, for upstreams of the same protocol (`forwards_fields`).
     hint: what a further try tells the model about the one before; empty in the first.
+    taught: the names of tools that the messages themselves tell of (`tools` is empty then): an upstream that sees a
+    call of one, apart from the text, hands it on.
     """
 
     model: ModelName
@@ -153,6 +155,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     output: OutputFormat | None = None
     extra: dict[str, Raw] = {}
     hint: str = ""
+    taught: frozenset[str] = frozenset()
 
     @property
     def thinking(self) -> bool:

@@ -19,11 +19,11 @@ _OPENING: Final = (
 )
 _CLOSING: Final = (
     "\n[[end {code}]]\n\nReply as the assistant to the last user message, following the system messages. "
-    "Write the reply alone, without any marker line."
+    "Write the reply alone, without any [[... {code}]] line."
 )
 _CONTINUING: Final = (
     "\n[[end {code}]]\n\nContinue the last assistant message from exactly where it stops, following the system "
-    "messages. Write the continuation alone, without any marker line."
+    "messages. Write the continuation alone, without any [[... {code}]] line."
 )
 _OPENED: Final = re.compile(re.escape(_OPENING).replace(re.escape("{code}"), "([0-9a-f]{4,32})"))
 

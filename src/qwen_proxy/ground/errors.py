@@ -322,6 +322,18 @@ class ReplyEmpty(UpstreamError):
         self.kind = kind
 
 
+class ReplyUnfit(UpstreamError):
+    """A whole reply that can't be what was asked for. `kind` is the verdict's name.
+
+    problem: one clause for the client, without the reply's content. hint: what the model is told of it.
+    """
+
+    def __init__(self, kind: str, problem: str, hint: str = "") -> None:
+        super().__init__(f"the model's reply can't be used: {problem}")
+        self.kind = kind
+        self.hint = hint
+
+
 class ReplyCut(UpstreamError):
     """The stream ended or was reset before its end mark (§4.4)."""
 

@@ -128,7 +128,7 @@ class QwenWeb:
         chat_id, body = await self._prepare(request, model, credential, deadline)
         try:
             async with self._site.complete(credential, chat_id, body, deadline) as stream:
-                codec = ReplyCodec(self._site.drift, model=model.id)
+                codec = ReplyCodec(self._site.drift, model=model.id, tools=request.taught)
                 async with aclosing(self._batches(stream, codec, model.id)) as batches:
                     yield batches
                 if codec.finished and not stream.at_end:

@@ -9,7 +9,9 @@
 | `KeepAlive`                        | nothing                                  | the phase       |
 | tools, research, unknown (counted) | reasoning, never answer text             | the phase       |
 
-A frame of role `function` is the platform talking to itself: only its search results and pictures are taken.
+A frame of role `function` is the platform talking to itself: only its search results and pictures are taken. Where the
+prompt taught tools, calls of them that come as frames (native_calls.py) are handed on, and one that the platform took
+for its own, so that its arguments are lost, fails the reply.
 """
 
 from collections.abc import Callable
@@ -31,14 +33,17 @@ from qwen_proxy.chat.events import (
     Source,
     SourcesFound,
     TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
     Usage,
 )
-from qwen_proxy.ground.errors import ProxyError, ReplyCut, ReplyEmpty, UpstreamProtocolError
+from qwen_proxy.ground.errors import ProxyError, ReplyCut, ReplyEmpty, ReplyUnfit, UpstreamProtocolError
 from qwen_proxy.ground.sse import SseDecoder
 from qwen_proxy.upstreams.qwen_web.candidates import Candidates
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.errors import classify_body, classify_value
 from qwen_proxy.upstreams.qwen_web.extras import image_urls, is_media_url, read_extra, sources, thoughts
+from qwen_proxy.upstreams.qwen_web.native_calls import REFUSAL, NativeCall, NativeCalls
 from qwen_proxy.upstreams.qwen_web.wire import (
     CHOICE_KEYS,
     DELTA_KEYS,
@@ -106,16 +111,18 @@ class ReplyCodec:
     next call raises it: ask for it after each batch. `finished` says that the reply's end mark was seen; what
     comes behind it is ignored.
 
-    `model` is the upstream id that was asked for. An answer with a failing status is not for this (§0.4).
+    `model` is the upstream id that was asked for; `tools` are the names that the prompt taught. An answer with a
+    failing status is not for this (§0.4).
     """
 
-    def __init__(self, drift: Drift, *, model: str = "") -> None:
+    def __init__(self, drift: Drift, *, model: str = "", tools: frozenset[str] = frozenset()) -> None:
         self.finished = False
         self.failure: ProxyError | None = None
         self._drift = drift
         self._model = model
         self._sse = SseDecoder()
         self._candidates = Candidates()
+        self._calls = NativeCalls(tools)
         self._batch: Batch = []
         self._pieces: list[str] = []
         self._kind: type[TextDelta | ReasoningDelta] = TextDelta
@@ -312,8 +319,10 @@ class ReplyCodec:
             for url in image_urls(extra):
                 self._take_media(MediaKind.IMAGE, url)
         if delta.function_call is not NOTHING:
-            self._take_call(delta)
+            self._take_call(delta, phase)
         if delta.role == "function":
+            if phase is Phase.TEXT and self._calls.names and content and REFUSAL in content:
+                self._take_refusal()
             return
         if delta.reasoning_content:
             self._say(ReasoningDelta, delta.reasoning_content)
@@ -358,11 +367,28 @@ class ReplyCodec:
         self._has_answered = True
         self._emit(MediaOutput(kind, url))
 
-    def _take_call(self, delta: DeltaBody) -> None:
-        """The model's call of a tool of the platform; its search queries are of no use to a client."""
-        name = text(members(loads(bytes(delta.function_call))).get("name"))
-        if name and name != "web_search":
+    def _take_call(self, delta: DeltaBody, phase: Phase) -> None:
+        """The model's call: of a tool that was taught, or of the platform's own, which is of no use to a client."""
+        call = members(loads(bytes(delta.function_call)))
+        name = text(call.get("name")) or self._calls.open_name
+        if phase is Phase.TEXT and name in self._calls.names:
+            self._is_answering = False
+            self._hand_on(self._calls.take(delta.function_id or "", name, call.get("arguments")))
+        elif name and name != "web_search":
             self._drift.seen("function_call", name)
+
+    def _take_refusal(self) -> None:
+        """The platform took a call for one of its own tools. Its arguments may have come before; else they are lost."""
+        call = self._calls.open
+        if call is None or not call.arguments:
+            raise ReplyUnfit("intercepted", "the site took the model's call of a tool for its own")
+        self._hand_on(self._calls.close())
+
+    def _hand_on(self, call: NativeCall | None) -> None:
+        if call is not None:
+            self._has_answered = True
+            self._emit(ToolCallStart(call.call_id, call.name))
+            self._emit(ToolArgumentsDelta(call.arguments or "{}"))
 
     def _say(self, kind: type[TextDelta | ReasoningDelta], said: str) -> None:
         if kind is TextDelta:
@@ -374,6 +400,8 @@ class ReplyCodec:
         if kind is not self._kind:
             self._flush()
             self._kind = kind
+        if self._calls.open is not None:
+            self._hand_on(self._calls.close())
         self._is_answering = kind is TextDelta
         self._pieces.append(said)
 
@@ -394,6 +422,7 @@ class ReplyCodec:
 
     def _end(self, reason: FinishReason) -> None:
         """The end mark: of the reply, or of a silent candidate while another has something to say."""
+        self._hand_on(self._calls.close())
         if self._switch():
             return
         self.finished = True

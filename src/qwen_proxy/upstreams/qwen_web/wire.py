@@ -102,6 +102,7 @@ class DeltaBody(Struct, frozen=True, gc=False):
     name: str | None = None
     reasoning_content: str | None = None
     extra: Raw = NOTHING
+    function_id: str | None = None
     function_call: Raw = NOTHING
 
 
@@ -151,7 +152,7 @@ class TokenBody(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 DELTA_KEYS: Final = frozenset(
-    (*DeltaBody.__struct_fields__, "function_id", "tool_call_id"),
+    (*DeltaBody.__struct_fields__, "tool_call_id"),
 )
 CHOICE_KEYS: Final = frozenset(("delta", "finish_reason", "index"))
 ENVELOPE_KEYS: Final = frozenset(("success", "request_id", "data", "code", "details", "error", "ret"))
@@ -255,6 +256,7 @@ def _salvage_choice(value: object) -> ChoiceBody:
             name=delta.get("name"),
             reasoning_content=delta.get("reasoning_content"),
             extra=_raw(raw.get("extra")),
+            function_id=delta.get("function_id"),
             function_call=_raw(raw.get("function_call")),
         ),
         finish_reason=text(choice.get("finish_reason")) or None,

@@ -14,10 +14,12 @@ from qwen_proxy.chat.events import (
     ReasoningDelta,
     ReplyStart,
     TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
     Usage,
     merged,
 )
-from qwen_proxy.ground.errors import ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
+from qwen_proxy.ground.errors import ReplyCut, ReplyEmpty, ReplyUnfit, UpstreamFailed, UpstreamProtocolError
 from qwen_proxy.upstreams.qwen_web.codec import INSPECT_EVERY, ReplyCodec
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 
@@ -233,3 +235,67 @@ def test_growing_snapshots_say_each_element_once(final: list[str], data: st.Data
     events = decode(*frames, answer("Yes."), frame(dict(END)))
     said = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
     assert said == "\n\n".join(thought for thought in final if thought)
+
+
+# --- calls that come as frames, of tools that the prompt taught
+
+
+def call_frame(name: str | None, arguments: object, call_id: str = "f1", phase: str = "answer") -> bytes:
+    call = {"arguments": arguments} | ({} if name is None else {"name": name})
+    return frame({"role": "assistant", "content": "", "phase": phase, "function_id": call_id, "function_call": call})
+
+
+def refusal(name: str = "Read") -> bytes:
+    return frame({"role": "function", "content": f"Tool {name} does not exists.", "phase": "answer", "name": name})
+
+
+def decode_taught(*chunks: bytes) -> Batch:
+    reply = ReplyCodec(Drift(lambda: 0.0), tools=frozenset({"Read", "Write"}))
+    return [event for chunk in chunks for event in reply.feed(chunk)] + reply.finish()
+
+
+READ = [ToolCallStart("f1", "Read"), ToolArgumentsDelta('{"path":"a"}')]
+
+
+def test_a_native_call_is_handed_on_once_it_is_whole() -> None:
+    snapshots = [call_frame("Read", text) for text in ("", '{"path"', '{"path":"a"}', '{"path":"a"}')]
+    increments = [call_frame("Read", ""), call_frame(None, '{"path"'), call_frame(None, ':"a"}')]
+    for frames in (snapshots, increments):
+        assert decode_taught(*frames, frame(dict(END))) == [ReplyStart("a"), *READ, Finish(FinishReason.STOP)]
+
+
+def test_a_native_call_stands_where_it_came() -> None:
+    events = decode_taught(
+        answer("Before"),
+        call_frame("Read", {"path": "a"}),
+        call_frame("Write", "", "f2"),
+        answer("Behind"),
+        frame(dict(END)),
+    )
+    assert events[1:-1] == [
+        TextDelta("Before"),
+        *READ,
+        ToolCallStart("f2", "Write"),
+        ToolArgumentsDelta("{}"),
+        TextDelta("Behind"),
+    ]
+
+
+def test_a_refused_call_whose_arguments_came_is_a_call() -> None:
+    events = decode_taught(call_frame("Read", {"path": "a"}), refusal(), answer("Sorry"), frame(dict(END)))
+    assert events[1:-1] == [*READ, TextDelta("Sorry")]
+
+
+def test_a_refused_call_whose_arguments_are_lost_fails_the_reply() -> None:
+    for frames in ([call_frame("Read", ""), refusal()], [answer("I will."), refusal("Bash")]):
+        with pytest.raises(ReplyUnfit) as raised:
+            decode_taught(*frames)
+        assert raised.value.kind == "intercepted"
+
+
+def test_calls_of_the_platforms_own_tools_are_not_handed_on() -> None:
+    events = decode_taught(
+        call_frame("Bash", {"x": 1}), call_frame("Read", {"path": "a"}, phase="code_interpreter"),
+        frame({"role": "function", "content": "2", "phase": "answer"}), answer("x"), frame(dict(END)),
+    )  # fmt: skip
+    assert events[1:-1] == [TextDelta("x")]
