@@ -42,6 +42,7 @@ from qwen_proxy.ground.errors import (
     StoreUnavailable,
     TooManyAttempts,
     Unauthenticated,
+    Unreadable,
     UnsupportedParameter,
     UpstreamChallenged,
     UpstreamError,
@@ -98,6 +99,7 @@ EXAMPLES: Final[tuple[ProxyError, ...]] = (
     QuotaElsewhere(),
     ShuttingDown(),
     StoreUnavailable("connection refused"),
+    Unreadable("key key_1 has a form unknown to this version"),
     InternalError(),
 )
 

@@ -3,9 +3,12 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+
+import pytest
 
 from qwen_proxy.accounts.model import Account
 from qwen_proxy.app.commons import open_commons
@@ -15,6 +18,8 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.operations.places import own_place
 from qwen_proxy.runtime.environment import environment
 from qwen_proxy.simulator import Scenario, Simulator
+from tests.support.command import run_command
+from tests.support.http import ADMIN_KEY
 from tests.support.served import served
 
 
@@ -125,6 +130,34 @@ async def test_a_wrong_secret_stops_the_start_with_a_sentence(tmp_path: Path) ->
     _, said = await process.communicate()
     assert process.returncode == 2
     assert b"SECRET_KEY='***' can't be used: it should be the secret that this data was written with" in said
+
+
+@pytest.mark.timeout(120)
+async def test_a_damaged_account_costs_nothing_but_itself_and_can_be_removed(tmp_path: Path) -> None:
+    async with Simulator(Scenario()) as simulator:
+        given = {"ACCOUNTS": "a@example.com:pw,lost@example.com:pw", "QWEN_CHAT_PROXY_URL": simulator.base_url}
+        async with served(tmp_path, **given) as site:
+            await site.until(lambda body: len(body.accounts) == 2)
+        with sqlite3.connect(tmp_path / "qwen-proxy.db") as db:
+            db.execute("UPDATE record SET value = x'00' WHERE kind = 'account' AND id = 'lost@example.com'")
+        async with served(tmp_path, **given) as site:
+            body = await site.until(lambda body: any(each.state == "ready" for each in body.accounts))
+            assert [each.account for each in body.accounts] == ["a@example.com"] and not body.upstream.simulated
+            assert (await site.chat("hello"))[1] == "stop"
+            (tmp_path / "pw").write_text("pw\n")
+            environ = {"SERVICE_PORT": site.url.rpartition(":")[2], "API_KEY": ADMIN_KEY, "DATA_DIR": str(tmp_path)}
+            refused = await run_command(
+                tmp_path, "accounts", "add", "lost@example.com", "--password-file", "pw", **environ
+            )
+            assert refused.code == 1 and "account lo***@example.com" in refused.err
+            removed = await run_command(
+                tmp_path, "accounts", "remove", "lost@example.com", "--yes", "--json", **environ
+            )
+            assert removed.code == 0, removed.err
+            checked = await run_command(tmp_path, "check", "--json", **environ)
+            assert checked.json["records"]["account"] == 1 and checked.json["faults"] == []
+        async with served(tmp_path, **given) as site:  # ACCOUNTS lists it, so it is there again, and whole
+            await site.until(lambda body: [each.state for each in body.accounts] == ["ready", "ready"])
 
 
 async def test_the_first_account_that_is_added_ends_the_simulation(tmp_path: Path) -> None:

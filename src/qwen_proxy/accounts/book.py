@@ -70,7 +70,8 @@ def _fitting(credential: Credential | None, account: Account) -> Credential | No
 
 
 class AccountBook:
-    """Every method raises StoreUnavailable. `also` is written in the same step: the audit log's line."""
+    """Every method raises StoreUnavailable, and those that read or change one account Unreadable. `also` is written in
+    the same step: the audit log's line."""
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
@@ -91,9 +92,13 @@ class AccountBook:
         return _stored(entry.value, None if health is None else health.value)
 
     async def all(self) -> list[StoredAccount]:
-        """By id."""
-        healths = {entry.id: entry.value for entry in await self.healths.all()}
-        return [_stored(entry.value, healths.get(entry.id)) for entry in await self.accounts.all()]
+        """By id, without those that can't be read."""
+        healths = {entry.id: entry.value for entry in await self.healths.all_readable()}
+        return [_stored(entry.value, healths.get(entry.id)) for entry in await self.accounts.all_readable()]
+
+    async def ids(self) -> list[str]:
+        """Of all, also of those that can't be read."""
+        return list(await self.accounts.versions())
 
     async def put(self, account: Account, *also: Append, credential: Credential | None = None) -> AccountDocument:
         """Add the account, or change it as `merged` says; with a token where one is known already."""
@@ -122,8 +127,8 @@ class AccountBook:
         return None if document is None else document.account
 
     async def remove(self, account_id: str, *also: Append) -> bool:
-        """Forget it, its token and its health. False when it is not there."""
-        if await self.accounts.get(account_id) is None:
+        """Forget it, its token and its health, whether they can be read or not. False when it is not there."""
+        if await self._store.get(ACCOUNT, account_id) is None:
             return False
         await self._store.write([self.accounts.delete(account_id), self.healths.delete(account_id), *also])
         return True

@@ -1,8 +1,7 @@
 """The accounts of this process as they stand in the store: seats that follow what any process writes."""
 
-import logging
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -13,15 +12,10 @@ from qwen_proxy.accounts.ordering import Order
 from qwen_proxy.accounts.saving import Saver
 from qwen_proxy.accounts.seats import Exit, Seat
 from qwen_proxy.config.choices import Strategy
-from qwen_proxy.state.collection import Collection, Entry, Unreadable
+from qwen_proxy.state.collection import Entry
 from qwen_proxy.state.kinds import ACCOUNT, EXIT, HEALTH
 from qwen_proxy.state.store import Record
-from qwen_proxy.state.vault import WrongSecret
 from qwen_proxy.state.watching import Watch
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 class Followers(Protocol):
@@ -136,13 +130,13 @@ class Roster:
         seat.credential = credential
 
     def _accounts_changed(self, records: Sequence[Record], gone: Sequence[str]) -> None:
-        for entry in _read(self._book.accounts, records):
+        for entry in self._book.accounts.readable(records):
             self.take_account(entry)
         for account_id in gone:
             self.forget(account_id)
 
     def _healths_changed(self, records: Sequence[Record], gone: Sequence[str]) -> None:
-        for entry in _read(self._book.healths, records):
+        for entry in self._book.healths.readable(records):
             if (seat := self.find(entry.id)) is None:
                 self._health_entries[entry.id] = entry
             else:
@@ -152,19 +146,9 @@ class Roster:
             self._health_entries.pop(account_id, None)
 
     def _exits_changed(self, records: Sequence[Record], gone: Sequence[str]) -> None:
-        for entry in _read(self._book.exits, records):
+        for entry in self._book.exits.readable(records):
             self._exit_entries[entry.id] = entry
             if (exit := self._by_id.get(entry.id)) is not None:
                 self._saver.take_exit(exit, entry)
                 for seat in [seat for seat in self.seats if seat.exit is exit]:
                     self._followers.changed(seat)
-
-
-def _read(collection: Collection[T], records: Iterable[Record]) -> list[Entry[T]]:
-    entries: list[Entry[T]] = []
-    for record in records:
-        try:
-            entries.append(collection.entry(record))
-        except (Unreadable, WrongSecret) as error:  # one broken document must not cost the others
-            log.error("a stored document can't be read", extra={"kind": record.kind, "reason": str(error)})
-    return entries

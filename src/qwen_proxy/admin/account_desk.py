@@ -13,7 +13,7 @@ from qwen_proxy.accounts.report import AccountReport, account_report
 from qwen_proxy.accounts.seats import Exit, Seat
 from qwen_proxy.admin.account_bodies import AccountBody, NewAccountBody, account_body, check_account
 from qwen_proxy.admin.audit import Author, audit_line
-from qwen_proxy.ground.errors import AlreadyExists, InvalidRequest, NotFound, ProxyError
+from qwen_proxy.ground.errors import AlreadyExists, InvalidRequest, NotFound, ProxyError, Unreadable
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.state.store import DAY_SECONDS, Store, UsageCounts
@@ -128,12 +128,17 @@ class AccountDesk:
         await self._catch_up()
         return account
 
-    async def delete(self, by: Author, email: str) -> Account:
-        """The account as it was."""
-        account = (await self._stored(email)).account
-        await self._book.remove(account.id, audit_line(by, "account.delete", account.id))
+    async def delete(self, by: Author, email: str) -> tuple[str, Origin | None]:
+        """Its id, and where it came from; None for one that can't be read, which goes all the same."""
+        id = account_id(email)
+        try:
+            origin = (await self._stored(id)).account.origin
+        except Unreadable:
+            origin = None
+        if not await self._book.remove(id, audit_line(by, "account.delete", id)):
+            raise NotFound(f"account {id[:100]!r}")
         await self._catch_up()
-        return account
+        return id, origin
 
     async def set_cookies(self, by: Author, email: str, pasted: PastedCookies) -> bool:
         """Whether a token that still holds was among them: then it is the account's token from now on."""

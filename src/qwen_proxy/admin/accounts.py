@@ -92,10 +92,10 @@ class AccountRoutes:
         return await self._desk.body(call.path["id"])
 
     async def delete(self, call: Call[Nothing, Nothing]) -> AccountDeletedBody:
-        account = await self._desk.delete(call.by, call.path["id"])
-        is_listed = account.origin is Origin.ENVIRONMENT
+        id, origin = await self._desk.delete(call.by, call.path["id"])
+        is_listed = origin is Origin.ENVIRONMENT
         note = "If ACCOUNTS lists it, the next start brings it back: take it out there too." if is_listed else ""
-        return AccountDeletedBody(id=account.id, note=note)
+        return AccountDeletedBody(id=id, note=note)
 
     async def set_cookies(self, call: Call[Nothing, PastedCookiesBody]) -> CookiesSetBody:
         pasted = self._desk.read_cookies(call.body.cookies)

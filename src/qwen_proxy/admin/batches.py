@@ -110,7 +110,7 @@ class BatchRoutes:
         )
 
     async def create(self, call: Call[Nothing, NewBatchBody]) -> CreatedBody:
-        known = {stored.account.id for stored in await self._accounts.all()}
+        known = set(await self._accounts.ids())
         pasted = await asyncio.to_thread(read_lines, call.body.lines, known)  # thousands take a while
         if call.body.dry_run:
             return CreatedBody(check=_check(pasted), batch=None)

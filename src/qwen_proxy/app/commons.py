@@ -1,5 +1,6 @@
 """What all processes of an installation share, as one process has it."""
 
+import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -22,6 +23,7 @@ from qwen_proxy.config.keys import Keys
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.usage import UsageRecorder
+from qwen_proxy.ground.errors import Unreadable
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.environment import process_place
 from qwen_proxy.runtime.ids import system_random
@@ -35,6 +37,8 @@ from qwen_proxy.state.store import Store
 from qwen_proxy.state.vault import Vault
 from qwen_proxy.state.watching import Watch
 from qwen_proxy.storage.opening import Place, load_vault, open_store
+
+log = logging.getLogger(__name__)
 
 DEMO: Final = "demo@simulated"
 
@@ -105,9 +109,13 @@ def accounts_of(settings: Settings) -> list[Account]:
 
 
 async def adopt_accounts(commons: Commons, accounts: Iterable[Account], machine: Machine) -> None:
-    """Keep these besides those that are kept already; what is known of them stays. Raises StoreUnavailable."""
+    """Keep these besides those that are kept already; what is known of them stays, also where it can't be read: another
+    version may read it. Raises StoreUnavailable."""
     for account in accounts:
-        await commons.book.put(replace(account, added_at=machine.clock.now()))
+        try:
+            await commons.book.put(replace(account, added_at=machine.clock.now()))
+        except Unreadable as error:
+            log.error("an account that is given can't be used", extra={"reason": str(error)})
 
 
 @asynccontextmanager

@@ -84,7 +84,7 @@ class Adopted(Struct, frozen=True):
 
 
 class KeyBook:
-    """Every method raises StoreUnavailable; those that name a key, NotFound."""
+    """Every method raises StoreUnavailable; those that name a key, NotFound and Unreadable."""
 
     def __init__(self, store: Store, vault: Vault, clock: Clock, ids: Ids) -> None:
         self._store = store
@@ -104,8 +104,8 @@ class KeyBook:
         return ClientKey(entry.id, entry.value)
 
     async def all(self) -> list[ClientKey]:
-        """By id."""
-        return [ClientKey(entry.id, entry.value) for entry in await self._keys.all()]
+        """By id, without those that can't be read."""
+        return [ClientKey(entry.id, entry.value) for entry in await self._keys.all_readable()]
 
     async def create(
         self, wish: NewKey, telling: Telling = silent, *, given: Secret | None = None
@@ -205,9 +205,10 @@ class KeyBook:
 
     async def adopt(self, given: Sequence[Secret]) -> Adopted:
         """At a start: make the keys of the environment known; the first is the admin's. Those that were listed before
-        and are not now work no more."""
+        and are not now work no more. One whose record can't be read gets another."""
         while True:
-            entries = {entry.id: entry for entry in await self._keys.all()}
+            versions = await self._keys.versions()
+            entries = {entry.id: entry for entry in await self._keys.all_readable()}
             names = {entry.value.name for entry in entries.values()}
             changes: list[Change] = []
             listed: dict[str, ClientKey] = {}
@@ -219,7 +220,8 @@ class KeyBook:
                 record = self._listed(None if entry is None else entry.value, key.reveal(), number, names)
                 listed[id] = ClientKey(id, record)
                 if entry is None or record != entry.value:
-                    changes.append(self._keys.put(id, record, expect=0 if entry is None else entry.version))
+                    expect = versions.get(id, 0) if entry is None else entry.version
+                    changes.append(self._keys.put(id, record, expect=expect))
             dropped: list[ClientKey] = []
             for id, entry in entries.items():
                 if id not in listed and entry.value.origin is KeyOrigin.ENVIRONMENT and entry.value.is_listed:

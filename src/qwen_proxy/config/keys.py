@@ -1,6 +1,5 @@
 """The callers' keys: what is kept of each, and this process's copy of all, fed by `state.watching.Watch`."""
 
-import logging
 import re
 from collections.abc import Collection as Several
 from collections.abc import Sequence
@@ -12,13 +11,11 @@ from typing import Final
 from msgspec import Struct
 
 from qwen_proxy.ground.errors import NotAllowed
-from qwen_proxy.state.collection import Collection, Unreadable
+from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import KEY
 from qwen_proxy.state.store import Record, Store
 from qwen_proxy.state.vault import Vault
 from qwen_proxy.state.watching import Watch
-
-log = logging.getLogger(__name__)
 
 # What a key may be limited to: the words of the routes it may call, also of those that come with a later version.
 ENDPOINTS: Final = (
@@ -186,11 +183,7 @@ class Keys:
             self._forget(id)
         for record in records:
             self._forget(record.id)
-            try:
-                entry = self._collection.entry(record)
-            except Unreadable as error:
-                log.error("a key's record can't be read", extra={"key": record.id, "reason": str(error)})
-                continue
+        for entry in self._collection.readable(records):
             self._digests[entry.id] = entry.value.digest
             self._by_digest[entry.value.digest] = ClientKey(entry.id, entry.value)
 

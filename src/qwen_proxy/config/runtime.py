@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from qwen_proxy.config.settings import Settings, WrongSetting, overlaid
 from qwen_proxy.config.variables import LIVE, NAMES
-from qwen_proxy.ground.errors import InvalidRequest, StoreUnavailable
-from qwen_proxy.state.collection import Collection, Unreadable
+from qwen_proxy.ground.errors import InvalidRequest, StoreUnavailable, Unreadable
+from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import SETTINGS
 from qwen_proxy.state.store import Append, Change, Conflict, LogLine, Record, Store
-from qwen_proxy.state.vault import Vault, WrongSecret
+from qwen_proxy.state.vault import Vault
 from qwen_proxy.state.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class LiveSettings:
             if record.id == ID:
                 try:
                     values = self._documents.entry(record).value.values
-                except (Unreadable, WrongSecret) as error:
+                except Unreadable as error:
                     log.warning("settings not read", extra={"reason": str(error)})
         self._apply(values)
 

@@ -382,6 +382,14 @@ class StoreUnavailable(ProxyError):
         self.problem = problem
 
 
+class Unreadable(ProxyError):
+    """A stored document was changed, was sealed with another data key, or has a form unknown to this version.
+    `problem` is a whole sentence, with no more of an email than a log may have."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+
 class ShuttingDown(ProxyError):
     def __init__(self) -> None:
         super().__init__("this server is shutting down; send the request again")

@@ -10,14 +10,13 @@ from qwen_proxy.accounts.bulk.model import Batch, BatchLine
 from qwen_proxy.accounts.health import AccountHealth, ExitHealth
 from qwen_proxy.config.keys import KeyRecord
 from qwen_proxy.config.runtime import LiveValues
-from qwen_proxy.ground.redact import masked_email
+from qwen_proxy.ground.errors import Unreadable
 from qwen_proxy.operations.offline import Opened
 from qwen_proxy.operations.rotation import is_under_way
 from qwen_proxy.serving.sessions import SessionDocument
-from qwen_proxy.state.collection import Collection, Unreadable
+from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import ACCOUNT, BATCH, BATCH_LINE, EXIT, HEALTH, KEY, KINDS, SESSION, SETTINGS, VAULT
 from qwen_proxy.state.store import Kind, Record
-from qwen_proxy.state.vault import WrongSecret
 
 PAGE: Final = 500
 MOST_FAULTS: Final = 20
@@ -71,6 +70,6 @@ def _fault(opened: Opened, kind: Kind, record: Record) -> str | None:
     document: type[Any] = DOCUMENTS[kind]
     try:
         Collection(opened.store, kind, document, opened.vault).entry(record)
-    except (Unreadable, WrongSecret) as error:
-        return str(error).replace(record.id, masked_email(record.id)) if "@" in record.id else str(error)
+    except Unreadable as error:
+        return str(error)
     return None

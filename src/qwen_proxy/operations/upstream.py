@@ -32,7 +32,7 @@ async def open_destination(settings: Settings, commons: Commons, machine: Machin
     Raises StoreUnavailable.
     """
     await adopt_accounts(commons, accounts_of(settings), machine)
-    kept = [stored.account.id for stored in await commons.book.all()]
+    kept = await commons.book.ids()  # also damaged ones: they are no reason to answer from the simulator
     is_simulated = settings.uses_simulator
     if is_simulated and settings.simulator is SimulatorUse.AUTO:
         is_simulated = all(account_id == DEMO for account_id in kept)

@@ -35,6 +35,7 @@ from qwen_proxy.ground.errors import (
     StoreUnavailable,
     TooManyAttempts,
     Unauthenticated,
+    Unreadable,
     UnsupportedParameter,
     UpstreamChallenged,
     UpstreamError,
@@ -88,6 +89,7 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     AccountsChallenged: Terms(503, "upstream_error", "upstream_verification_required"),
     ShuttingDown: Terms(503, "server_error", "shutting_down"),
     StoreUnavailable: Terms(503, "server_error", "store_unavailable"),
+    Unreadable: Terms(500, "server_error", "data_damaged"),
 }
 
 

@@ -1,14 +1,19 @@
 """Records of one kind as typed documents: MessagePack of a Struct, sealed where the kind says so."""
 
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from qwen_proxy.ground.errors import Unreadable
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.state.store import Append, Change, Conflict, Delete, Kind, Put, Record, Store
-from qwen_proxy.state.vault import Vault
+from qwen_proxy.state.vault import Vault, WrongSecret, record_name
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 PAGE = 1000
@@ -20,14 +25,11 @@ class Entry(Struct, Generic[T], frozen=True):
     value: T
 
 
-class Unreadable(Exception):
-    """A stored document is not of the shape this version knows."""
-
-
 class Collection(Generic[T]):
     """`type` is a Struct; a field that is added to it later needs a default, and none ever changes its meaning.
 
-    Secrets in a document are kept as they are: the kind has to be sealed.
+    Secrets in a document are kept as they are: the kind has to be sealed. What reads raises Unreadable, but for
+    `readable` and `all_readable`; every method that asks the store raises StoreUnavailable.
     """
 
     def __init__(self, store: Store, kind: Kind, type: type[T], vault: Vault) -> None:
@@ -43,21 +45,32 @@ class Collection(Generic[T]):
 
     async def each(self, prefix: str = "") -> AsyncGenerator[Entry[T]]:
         """All whose id begins so, by id. Close it (aclosing) when it is not read to its end."""
-        after = prefix
         if prefix and (first := await self.get(prefix)) is not None:
             yield first
-        while True:
-            page = await self._store.find(self.kind, after=after, limit=PAGE)
-            for record in page:
-                if not record.id.startswith(prefix):
-                    return
-                yield self.entry(record)
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
+        async with aclosing(self._pages(prefix)) as pages:
+            async for page in pages:
+                for record in page:
+                    if not record.id.startswith(prefix):
+                        return
+                    yield self.entry(record)
 
     async def all(self, prefix: str = "") -> list[Entry[T]]:
         return [entry async for entry in self.each(prefix)]
+
+    async def all_readable(self) -> list[Entry[T]]:
+        """By id; see `readable`."""
+        return [entry async for page in self._pages() for entry in self.readable(page)]
+
+    async def versions(self) -> dict[str, int]:
+        """By id, also of those that can't be read."""
+        return {record.id: record.version async for page in self._pages() for record in page}
+
+    async def _pages(self, after: str = "") -> AsyncGenerator[list[Record]]:
+        while page := await self._store.find(self.kind, after=after, limit=PAGE):
+            yield page
+            if len(page) < PAGE:
+                return
+            after = page[-1].id
 
     def put(self, id: str, value: T, *, expect: int | None = None, lasts_seconds: float | None = None) -> Put:
         """A change for `Store.write`."""
@@ -94,14 +107,27 @@ class Collection(Generic[T]):
             return None if after is None else Entry(id, written.versions[0], after)
 
     def entry(self, record: Record) -> Entry[T]:
-        """Raises Unreadable, and WrongSecret of the vault."""
+        """Raises Unreadable."""
         packed = record.value
-        if self.kind.is_sealed:
-            packed = self._vault.open(packed, self.kind.name, record.id)
         try:
+            if self.kind.is_sealed:
+                packed = self._vault.open(packed, self.kind.name, record.id)
             return Entry(record.id, record.version, self._decoder.decode(packed))
+        except WrongSecret as error:
+            raise Unreadable(str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unreadable(f"{self.kind.name} {record.id} has a form unknown to this version ({error})") from error
+            name = record_name(self.kind.name, record.id)
+            raise Unreadable(f"{name} has a form unknown to this version ({error})") from error
+
+    def readable(self, records: Iterable[Record]) -> list[Entry[T]]:
+        """Without those that can't be read, of which the log tells: one broken document must not cost the others."""
+        entries: list[Entry[T]] = []
+        for record in records:
+            try:
+                entries.append(self.entry(record))
+            except Unreadable as error:
+                log.error("a stored document can't be read", extra={"kind": record.kind, "reason": str(error)})
+        return entries
 
     def _reveal(self, value: object) -> str:
         if isinstance(value, Secret):

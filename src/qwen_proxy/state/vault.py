@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from msgspec import Struct
 from msgspec.structs import replace
 
+from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.ground.secret import Secret
 
 FORM: Final = b"\x01"
@@ -104,11 +105,12 @@ class Vault:
         key_id, rest = sealed[1 : 1 + KEY_ID_BYTES], sealed[1 + KEY_ID_BYTES :]
         cipher = self._ciphers.get(key_id)
         if sealed[:1] != FORM or cipher is None:
-            raise WrongSecret(f"{kind} {id} was sealed with a key that is not here")
+            raise WrongSecret(f"{record_name(kind, id)} was sealed with a key that is not here")
         try:
             return cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], _place(kind, id))
         except (InvalidTag, ValueError) as error:
-            raise WrongSecret(f"{kind} {id} does not open: it was changed, or belongs to another record") from error
+            name = record_name(kind, id)
+            raise WrongSecret(f"{name} does not open: it was changed, or belongs to another record") from error
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether it is sealed with the newest data key."""
@@ -117,6 +119,11 @@ class Vault:
     def digest(self, text: str, purpose: str) -> str:
         """HMAC-SHA256 under the pepper, hex: for what has to be found again but never read, such as client keys."""
         return hmac.new(self.document.pepper, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def record_name(kind: str, id: str) -> str:
+    """For sentences, which may come into a log: an account's id is an email."""
+    return f"{kind} {masked_email(id) if '@' in id else id}"
 
 
 def _new_key() -> DataKey:

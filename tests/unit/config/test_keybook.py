@@ -10,7 +10,8 @@ from qwen_proxy.config.keybook import KeyChange, NewKey
 from qwen_proxy.config.keys import KeyLimits, KeyOrigin, KeyRecord, KeyStatus, Role
 from qwen_proxy.ground.errors import AlreadyExists, InvalidRequest, NotFound, PermissionDenied
 from qwen_proxy.ground.secret import Secret
-from qwen_proxy.state.store import Append, Change, Written
+from qwen_proxy.state.kinds import KEY
+from qwen_proxy.state.store import Append, Change, Put, Written
 from qwen_proxy.storage.memory import MemoryStore
 from tests.support.clock import FakeClock
 from tests.support.keys import KeyHouse
@@ -311,6 +312,19 @@ async def test_the_role_of_a_listed_key_is_its_place(house: KeyHouse):
     await house.adopt(ADMIN, FIRST)
     with pytest.raises(PermissionDenied, match="order"):
         await house.book.change(house.book.id_of(FIRST), lambda record: replace(record, role=Role.ADMIN))
+
+
+async def test_a_key_of_the_environment_whose_record_is_damaged_gets_another(house: KeyHouse):
+    await house.adopt(ADMIN, FIRST, SECOND)
+    lost, _ = await house.book.create(NewKey(name="phone"))
+    damaged = [house.book.id_of(FIRST), lost.id]
+    await house.store.write([Put(kind=KEY, id=id, value=b"\xc1") for id in damaged])
+    assert {each.name for each in await house.book.all()} == {"key-1", "key-3"}
+    assert await house.adopt(ADMIN, FIRST, SECOND) == (["key-1", "key-2", "key-3"], [])
+    assert [await house.works(key) for key in (ADMIN, FIRST, SECOND)] == [True, True, True]
+    assert await house.adopt(ADMIN, FIRST) == (["key-1", "key-2"], ["key-3"])
+    record = await house.store.get(KEY, lost.id)
+    assert record is not None and record.value == b"\xc1"
 
 
 async def test_two_machines_that_start_at_once_agree():

@@ -7,10 +7,11 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from qwen_proxy.ground.errors import Unreadable
 from qwen_proxy.ground.secret import Secret
-from qwen_proxy.state.collection import Collection, Entry, Unreadable
+from qwen_proxy.state.collection import Collection, Entry
 from qwen_proxy.state.store import Append, Conflict, Kind, Put
-from qwen_proxy.state.vault import Vault, WrongSecret, new_document
+from qwen_proxy.state.vault import Vault, new_document
 from qwen_proxy.storage.memory import MemoryStore
 from tests.support.clock import FakeClock
 
@@ -92,8 +93,36 @@ async def test_a_sealed_document_of_another_record_does_not_open(
 ) -> None:
     put = sealed.put("a", Document(1))
     await store.write([Put(kind=SEALED, id="b", value=put.value)])
-    with pytest.raises(WrongSecret):
+    with pytest.raises(Unreadable, match="sealed b does not open"):
         await sealed.get("b")
+
+
+async def test_what_is_said_of_a_damaged_document_has_no_whole_email_in_it(
+    store: MemoryStore, plain: Collection[Document], sealed: Collection[Document]
+) -> None:
+    other = Collection(store, SEALED, Document, Vault(new_document()))
+    for id, document in (("alice@x.org", other), ("carol@x.org", sealed)):
+        put = document.put(id, Document(1))
+        value = put.value if document is other else sealed.put("elsewhere", Document(1)).value
+        await store.write([Put(kind=SEALED, id=id, value=value), Put(kind=OPEN, id=id, value=b"\xc1")])
+        for collection in (plain, sealed):
+            with pytest.raises(Unreadable, match=rf"(open|sealed) {id[:2]}\*\*\*@x\.org ") as raised:
+                await collection.get(id)
+            assert id not in f"{raised.value} {raised.value.__cause__}"
+
+
+async def test_those_that_can_be_read_are_read_and_the_log_tells_of_the_others(
+    store: MemoryStore, sealed: Collection[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.write([sealed.put(id, Document(number)) for number, id in enumerate(("a", "bob@x.org", "c"))])
+    await store.write([sealed.put("c", Document(7))])
+    await store.write([Put(kind=SEALED, id="bob@x.org", value=b"\x01damaged")])
+    assert await sealed.all_readable() == [Entry("a", 1, Document(0)), Entry("c", 2, Document(7))]
+    (told,) = caplog.records
+    assert told.__dict__["kind"] == "sealed" and "bo***@x.org" in told.__dict__["reason"]
+    assert await sealed.versions() == {"a": 1, "bob@x.org": 2, "c": 2}
+    with pytest.raises(Unreadable):
+        await sealed.all()
 
 
 async def test_expectations_and_lifetimes_go_to_the_store(store: MemoryStore, plain: Collection[Document]) -> None:
@@ -114,6 +143,8 @@ async def test_expectations_and_lifetimes_go_to_the_store(store: MemoryStore, pl
 async def test_all_are_read_by_id_over_any_number_of_pages(store: MemoryStore, plain: Collection[Document]) -> None:
     await store.write([plain.put(f"{n:05}", Document(n)) for n in range(2000)])
     assert [entry.value.number for entry in await plain.all()] == list(range(2000))
+    assert [entry.value.number for entry in await plain.all_readable()] == list(range(2000))
+    assert list(await plain.versions()) == [f"{n:05}" for n in range(2000)]
     await store.write([plain.put("2", Document(-1))])
     assert len(await plain.all()) == 2001
 

@@ -5,7 +5,6 @@ it changes of its batch are one step. Ids: `batch_<ms>_<8 hex digits>`, which is
 `<batch id>:<number, 8 digits>`; both sort by age.
 """
 
-import logging
 import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -14,12 +13,11 @@ from typing import Final
 from qwen_proxy.accounts.bulk import model
 from qwen_proxy.accounts.bulk.model import Batch, BatchLine, LineChange, LineStatus
 from qwen_proxy.accounts.lines import PastedLines
-from qwen_proxy.state.collection import Collection, Entry, Unreadable
+from qwen_proxy.ground.errors import Unreadable
+from qwen_proxy.state.collection import Collection, Entry
 from qwen_proxy.state.kinds import BATCH, BATCH_LINE
 from qwen_proxy.state.store import Append, Change, Conflict, Delete, Store
-from qwen_proxy.state.vault import Vault, WrongSecret
-
-log = logging.getLogger(__name__)
+from qwen_proxy.state.vault import Vault
 
 LINES_A_WRITE: Final = 250
 HALF_WRITTEN_SECONDS: Final = 3600.0  # no process takes so long to write a batch
@@ -29,7 +27,7 @@ _ID: Final = re.compile(r"batch_([0-9]{13})_[0-9a-f]{8}")
 
 
 class BatchBook:
-    """Methods raise StoreUnavailable, and Unreadable or WrongSecret where a document can't be read."""
+    """Methods raise StoreUnavailable, and Unreadable where a document can't be read."""
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
@@ -53,17 +51,8 @@ class BatchBook:
         return await self.batches.get(id) if _ID.fullmatch(id) else None
 
     async def all(self) -> list[Entry[Batch]]:
-        """By age, without those that another version wrote in a form unknown here."""
-        entries: list[Entry[Batch]] = []
-        position = ""
-        while page := await self._store.find(BATCH, after=position, limit=LINES_A_WRITE):
-            position = page[-1].id
-            for record in page:
-                try:
-                    entries.append(self.batches.entry(record))
-                except Unreadable as error:
-                    log.warning("batch not read", extra={"reason": str(error)})
-        return entries
+        """By age, without those that can't be read."""
+        return await self.batches.all_readable()
 
     async def each_line(
         self, id: str, after: int = 0, *, skips_unreadable: bool = False
@@ -77,7 +66,7 @@ class BatchBook:
                     return
                 try:
                     entry = self.lines.entry(record)
-                except (Unreadable, WrongSecret):
+                except Unreadable:
                     if skips_unreadable:
                         continue
                     raise
@@ -170,7 +159,7 @@ class BatchBook:
             id = page[0].id.rpartition(":")[0]
             made = _ID.fullmatch(id)
             is_young = made is not None and now - int(made[1]) / 1000 < HALF_WRITTEN_SECONDS
-            if not is_young and await self.get(id) is None:
+            if not is_young and (made is None or await self._store.get(BATCH, id) is None):
                 await self._remove_lines(id)
             position = max(f"{id};", page[0].id)  # behind all of its lines: `;` follows `:`
 

@@ -18,14 +18,12 @@ from qwen_proxy.accounts.bulk.book import KEPT_SECONDS, PASSWORD_SECONDS, BatchB
 from qwen_proxy.accounts.bulk.model import Batch, BatchStatus, LineStatus
 from qwen_proxy.accounts.bulk.queue import LineQueue
 from qwen_proxy.accounts.bulk.work import Enrolment, LineWork
-from qwen_proxy.ground.errors import StoreUnavailable
+from qwen_proxy.ground.errors import StoreUnavailable, Unreadable
 from qwen_proxy.runtime.alarm import Alarm
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
-from qwen_proxy.state.collection import Unreadable
 from qwen_proxy.state.kinds import BATCH
 from qwen_proxy.state.store import Record
-from qwen_proxy.state.vault import WrongSecret
 from qwen_proxy.state.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -180,7 +178,7 @@ class _Shift:
         if not work.has_ended:
             try:
                 await work.put_back()
-            except (Unreadable, WrongSecret) as error:
+            except Unreadable as error:
                 await self._give_up(work.batch_id, str(error))
         self._jobs.remove(job)
         if work.is_unsure:
@@ -206,7 +204,7 @@ class _Shift:
                 self._hold(id)
                 if batch is not None and batch.status is BatchStatus.CANCELLED and not self._has_jobs(id):
                     await self._cancel(id)
-        except (Unreadable, WrongSecret) as error:
+        except Unreadable as error:
             await self._give_up(id, str(error))
         except StoreUnavailable:
             self._unseen.add(id)
@@ -275,7 +273,7 @@ class _Shift:
         action = "Add the accounts that are missing in a new batch."
         try:
             await self._book.change_batch(id, lambda batch: model.fail(batch, reason, action, now))
-        except (Unreadable, WrongSecret):
+        except Unreadable:
             return  # not even the batch itself: it stays as it is
 
     # --- care

@@ -18,6 +18,7 @@ from qwen_proxy.ground.errors import (
     ProxyError,
     ShuttingDown,
     StoreUnavailable,
+    Unreadable,
     UpstreamChallenged,
     UpstreamError,
 )
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 class Enrolment(Struct, frozen=True):
     """How an account comes in. `sign_in` keeps to the pace of its exit and raises ProxyError. `add` stores the account
-    with its token; `find` gives one that is there. Both raise StoreUnavailable."""
+    with its token; `find` gives one that is there. Both raise StoreUnavailable and Unreadable."""
 
     sign_in: Callable[[Account], Awaitable[Credential]]
     add: Callable[[Account, Credential], Awaitable[object]]
@@ -70,6 +71,8 @@ class LineWork:
             return
         try:
             result = await self._enrol(_account(*begun, self._clock.now()))
+        except Unreadable as error:
+            result = self._result(LineStatus.FAILED, str(error))
         except Exception:  # a bug must not leave the line, and with it the batch, without an end
             log.exception("a line of a batch failed", extra={"batch": self.batch_id, "line": self.number})
             result = self._result(LineStatus.FAILED, str(InternalError()))

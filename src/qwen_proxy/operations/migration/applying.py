@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from qwen_proxy.accounts.book import AccountBook, AccountDocument
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.keybook import KeyBook, NewKey
-from qwen_proxy.config.keys import KeyStatus
+from qwen_proxy.config.keys import KeyRecord, KeyStatus
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.errors import AlreadyExists
@@ -18,6 +18,8 @@ from qwen_proxy.operations.migration.account_plan import Kept, PlannedAccount
 from qwen_proxy.operations.migration.found import Found
 from qwen_proxy.operations.migration.planning import Plan, Present
 from qwen_proxy.operations.offline import Opened, by_command
+from qwen_proxy.state.collection import Collection
+from qwen_proxy.state.kinds import KEY
 from qwen_proxy.state.store import DAY_SECONDS, Change, Conflict, UsageCounts, UsageKey
 from qwen_proxy.state.watching import Watch
 
@@ -42,12 +44,16 @@ class Done(Struct, frozen=True):
 
 
 class Migration:
-    """Reads what is kept for a plan, and carries the plan out. Each method raises StoreUnavailable."""
+    """Reads what is kept for a plan, and carries the plan out.
+
+    Each method raises StoreUnavailable, and Unreadable rather than take what it can't read for what is not there.
+    """
 
     def __init__(self, opened: Opened, settings: Settings, machine: Machine) -> None:
         self._settings = settings
         self._machine = machine
         self._store = opened.store
+        self._vault = opened.vault
         self._book = AccountBook(opened.store, opened.vault)
         self._keys = KeyBook(opened.store, opened.vault, machine.clock, machine.ids)
         self._watch = Watch(opened.store, machine.clock)
@@ -55,10 +61,10 @@ class Migration:
 
     async def present(self, found: Found) -> Present:
         await self._watch.load()
-        stored = await self._book.all()
+        stored = await self._book.accounts.all()
         return Present(
             now=self._machine.clock.now(),
-            accounts={each.account.id: Kept(each.account, each.credential) for each in stored},
+            accounts={each.id: Kept(each.value.account, each.value.credential) for each in stored},
             keys=await self._known_keys(found.keys),
             settings=self._live.current.texts,
             usage=await self._usage(found),
@@ -66,7 +72,8 @@ class Migration:
 
     async def _known_keys(self, keys: Sequence[Secret]) -> dict[Secret, str]:
         now = self._machine.clock.now()
-        known = {key.id: STANDING[key.record.status(now)] for key in await self._keys.all()}
+        kept = await Collection(self._store, KEY, KeyRecord, self._vault).all()
+        known = {key.id: STANDING[key.value.status(now)] for key in kept}
         standing = {key: known.get(self._keys.id_of(key.reveal())) for key in keys}
         listed = dict.fromkeys(self._settings.api_keys, "is in API_KEY")
         return listed | {key: says for key, says in standing.items() if says is not None}

@@ -14,6 +14,7 @@ from qwen_proxy.ground.errors import (
     SignInReason,
     SignInRefused,
     StoreUnavailable,
+    Unreadable,
     UpstreamChallenged,
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -400,6 +401,18 @@ async def test_a_bug_fails_its_line_only(caplog: pytest.LogCaptureFixture):
         await hall.check(id)
 
 
+async def test_a_line_whose_account_is_damaged_fails_with_the_reason(caplog: pytest.LogCaptureFixture):
+    hall = Hall()
+    hall.add_errors = [Unreadable("account a***@x.org does not open")]
+    id = await hall.create(pasted("a", "b"))
+    async with hall.process():
+        await hall.clock.advance(20)
+        assert await hall.statuses(id) == {"a": "failed", "b": "succeeded"}
+        assert (await hall.lines(id))[1].message == "account a***@x.org does not open"
+        assert "a line of a batch failed" not in caplog.text
+        await hall.check(id)
+
+
 async def spoil(hall: Hall, id: str, number: int) -> None:
     """Give the line the value of another."""
     entry = await hall.book.lines.get(line_id(id, number))
@@ -442,6 +455,19 @@ async def test_a_batch_that_becomes_unreadable_stops_and_the_others_go_on():
         await hall.store.write([Put(kind=BATCH, id=id, value=b"\x93newer")])
         await hall.clock.advance(30)
         assert hall.attempts == ["a", "c", "d"]
+        assert (await hall.batch(other)).status is BatchStatus.COMPLETED
+
+
+async def test_a_batch_that_is_unreadable_for_days_keeps_its_lines_and_holds_nobody_up():
+    hall = Hall()
+    id = await hall.create(pasted("a"))
+    await hall.store.write([Put(kind=BATCH, id=id, value=b"\x93newer")])
+    async with hall.process(watches=False) as process:
+        await hall.clock.advance(2 * DAY)
+        assert len(await hall.lines(id)) == 1
+        other = await hall.create(pasted("b"))
+        await process.watch.catch_up()
+        await hall.clock.advance(10)
         assert (await hall.batch(other)).status is BatchStatus.COMPLETED
 
 
