@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, assert_never
@@ -10,8 +10,6 @@ from typing import Final, assert_never
 from msgspec import Struct
 
 from qwen_proxy.state.store import UsageCounts, UsageKey
-
-CLI: Final = "cli"  # the feature that the original counts apart
 
 
 class Axis(StrEnum):
@@ -97,49 +95,3 @@ def _value(line: UsageLine, axis: Axis) -> int | str | None:
 
 def _harmless(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-
-
-# --- the original's shape (upstream protocol §10.5: accountStats, statsHistory) ------------------------------
-
-
-class ChatStats(Struct, frozen=True):
-    input: int = 0
-    output: int = 0
-
-
-class CliStats(Struct, frozen=True):
-    calls: int = 0
-    input: int = 0
-    output: int = 0
-
-
-class DayStats(Struct, frozen=True):
-    chat: ChatStats = ChatStats()
-    cli: CliStats = CliStats()
-
-
-def day_name(at: float) -> str:
-    """Such as 2026-11-24, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
-
-
-def history(usage: Iterable[tuple[UsageKey, UsageCounts]]) -> dict[str, dict[str, DayStats]]:
-    """By account, then by day. What no account answered is left out."""
-    found: dict[str, dict[str, DayStats]] = {}
-    for key, counts in usage:
-        if not key.account:
-            continue
-        days = found.setdefault(key.account, {})
-        name = day_name(key.starts_at)
-        day = days.get(name, DayStats())
-        if key.feature == CLI:
-            cli = CliStats(
-                day.cli.calls + counts.requests,
-                day.cli.input + counts.prompt_tokens,
-                day.cli.output + counts.completion_tokens,
-            )
-            days[name] = DayStats(day.chat, cli)
-        else:
-            chat = ChatStats(day.chat.input + counts.prompt_tokens, day.chat.output + counts.completion_tokens)
-            days[name] = DayStats(chat, day.cli)
-    return found

@@ -12,17 +12,7 @@ from hypothesis import strategies as st
 from qwen_proxy.chat.events import Usage
 from qwen_proxy.gateway import usage as recording
 from qwen_proxy.gateway.usage import UsageRecorder
-from qwen_proxy.gateway.usage_report import (
-    Axis,
-    ChatStats,
-    CliStats,
-    DayStats,
-    UsageLine,
-    as_csv,
-    day_name,
-    history,
-    summed,
-)
+from qwen_proxy.gateway.usage_report import Axis, UsageLine, as_csv, summed
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.state.store import DAY_SECONDS, HOUR_SECONDS, UsageCounts, UsageKey
 from qwen_proxy.storage.memory import MemoryStore
@@ -160,28 +150,3 @@ def test_no_cell_is_a_formula_and_every_cell_is_read_as_it_was(name: str) -> Non
     read = list(csv.reader(io.StringIO(text, newline="")))
     assert read[1][0].removeprefix("'") == name.removeprefix("'") or "\r" in name or "\n" in name or "\0" in name
     assert read[1][0][:1] not in ("=", "+", "-", "@")
-
-
-def test_the_originals_shape() -> None:
-    def row(day: int = 0, key: str = "k1", account: str = "a", model: str = "m", feature: str = "chat") -> UsageKey:
-        starts_at = 1_799_971_200 + day * DAY_SECONDS
-        return UsageKey(starts_at=starts_at, key=key, account=account, model=model, feature=feature)
-
-    def counts(requests: int, prompt: int, completion: int) -> UsageCounts:
-        return UsageCounts(requests=requests, prompt_tokens=prompt, completion_tokens=completion)
-
-    usage = [
-        (row(), counts(1, 10, 1)),
-        (row(key="k2"), counts(1, 20, 2)),
-        (row(feature="cli"), counts(3, 5, 6)),
-        (row(feature="cli", model="n"), counts(1, 1, 1)),
-        (row(1), counts(1, 7, 7)),
-        (row(account=""), counts(9, 9, 9)),
-    ]
-    assert history(usage) == {
-        "a": {
-            "2027-01-15": DayStats(ChatStats(30, 3), CliStats(4, 6, 7)),
-            "2027-01-16": DayStats(ChatStats(7, 7), CliStats()),
-        }
-    }
-    assert day_name(1_799_971_200 + DAY_SECONDS - 0.1) == "2027-01-15"
