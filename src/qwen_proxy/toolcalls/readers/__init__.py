@@ -1,0 +1,1 @@
+"""How calls are read out of text: one module a form."""

@@ -1,0 +1,148 @@
+"""The form that is taught (form.py), read as it comes. Pure.
+
+| state      | sees                           | becomes                                                    |
+|------------|--------------------------------|------------------------------------------------------------|
+| line start | a marker with the nonce, alone | `ArgumentOpened`, or `CallEnded`                           |
+| line start | what may become one            | held, up to `Markers.limit`                                |
+| line start | an end marker nearly spelt     | held while only blanks follow; an end if a call or nothing does |
+| anywhere   | anything else                  | `ArgumentText`                                             |
+
+Text before the first `ArgumentOpened` is the call's body, which has no business there and may tell the arguments
+nevertheless.
+"""
+
+from typing import NamedTuple
+
+from qwen_proxy.toolcalls.markers import Marker, Markers, Spelled
+
+
+class ArgumentOpened(NamedTuple):
+    name: str
+
+
+class ArgumentText(NamedTuple):
+    text: str
+
+
+class CallEnded(NamedTuple):
+    """how: empty for an end marker; `half_end`, `near_end` or `missing_end` for what passes as one; `cut` for none."""
+
+    how: str
+
+
+TaughtEvent = ArgumentOpened | ArgumentText | CallEnded
+CUT = "cut"
+
+
+class TaughtReader:
+    """One call, from behind the line that opened it. Once `rest` is not None it is over, and that is what follows."""
+
+    def __init__(self, markers: Markers, spelling: str) -> None:
+        self.rest: str | None = None
+        self._markers = markers
+        self._spelled = markers.exact if spelling == markers.nonce else Spelled(markers.form, spelling)
+        self._lead = "\n" + markers.lead
+        self._held = ""
+        self._is_line_start = True  # what is held, or comes next, stands at the start of a line
+        self._has_cr = False  # the last marker line ended in CR LF, so the next one's line feed brings a CR too
+
+    def feed(self, text: str) -> list[TaughtEvent]:
+        """What the text adds. All but what may be a marker is told at once."""
+        buffer = self._held + text
+        events: list[TaughtEvent] = []
+        told = look = 0
+        while True:
+            cut, line_at = self._candidate(buffer, told, look)
+            if line_at < 0:
+                break
+            end = buffer.find("\n", line_at)
+            if end < 0:
+                if self._markers.may_be(buffer[line_at : line_at + self._markers.limit + 1]):
+                    break
+            elif end - line_at <= self._markers.limit:
+                line = buffer[line_at:end]
+                if marker := self._marker(line):
+                    _tell(events, buffer[told:cut])
+                    if marker.kind == "arg":
+                        events.append(ArgumentOpened(marker.name))
+                        told = look = end + 1
+                        self._is_line_start, self._has_cr = True, line.endswith("\r")
+                        continue
+                    ends = marker.kind == "end"
+                    return self._over(events, "" if ends else "missing_end", buffer[end + 1 if ends else line_at :])
+                if self._markers.is_near_end(line):
+                    follows, at = self._behind_near_end(buffer, end + 1)
+                    if follows is None:
+                        break
+                    if follows:
+                        _tell(events, buffer[told:cut])
+                        return self._over(events, "near_end", buffer[at:])
+            look, self._is_line_start = line_at, False
+        _tell(events, buffer[told:cut])
+        self._held = buffer[cut:]
+        return events
+
+    def finish(self) -> list[TaughtEvent]:
+        """The text has ended."""
+        if self.rest is not None:
+            return []
+        held, self._held, self.rest = self._held, "", ""
+        line, _, behind = held.removeprefix("\r").removeprefix("\n").partition("\n")
+        marker = self._marker(line)
+        if marker is not None and marker.kind == "end":
+            return [CallEnded("")]
+        if marker is not None and marker.kind == "arg":
+            return [ArgumentOpened(marker.name), CallEnded(CUT)]
+        if marker is not None:
+            return self._over([], "missing_end", line)
+        if self._markers.is_half_end(line):
+            return [CallEnded("half_end")]
+        if self._markers.is_near_end(line):
+            return self._over([], "near_end", behind)
+        events: list[TaughtEvent] = []
+        _tell(events, held)
+        return self._over(events, CUT, "")
+
+    def _over(self, events: list[TaughtEvent], how: str, rest: str) -> list[TaughtEvent]:
+        self.rest = rest
+        return [*events, CallEnded(how)]
+
+    def _candidate(self, buffer: str, told: int, look: int) -> tuple[int, int]:
+        """The next line start that may be a marker's: where text before it ends, and where it begins (-1: not here).
+
+        Without one, what is behind the first number may still become the beginning of one.
+        """
+        lead = self._lead[1:]
+        if self._is_line_start:
+            if lead.startswith(buffer[told : told + len(lead)]):
+                return told, told if len(buffer) - told >= len(lead) else -1
+            self._is_line_start = False
+        at = buffer.find(self._lead, look)
+        line_at = at + 1 if at >= 0 else -1
+        if at < 0:
+            sizes = range(min(len(self._lead) - 1, len(buffer) - look), 0, -1)
+            at = len(buffer) - next((size for size in sizes if buffer.endswith(self._lead[:size])), 0)
+        if self._has_cr and at > told and buffer[at - 1] == "\r":
+            at -= 1
+        return at, line_at
+
+    def _marker(self, line: str) -> Marker | None:
+        """A marker in the call's own spelling, or rightly spelt."""
+        return self._spelled.marker(line) or self._markers.exact.marker(line)
+
+    def _behind_near_end(self, buffer: str, at: int) -> tuple[bool | None, int]:
+        """Whether a call, or its result, follows behind blanks, and where. None: it is not to be seen yet."""
+        start = at + len(buffer[at:]) - len(buffer[at:].lstrip())
+        if start - at > self._markers.limit:
+            return False, start
+        end = buffer.find("\n", start)
+        line = buffer[start : end if end >= 0 else len(buffer)]
+        if end < 0:
+            return (None if not line or (line[0] == self._lead[1] and self._markers.may_be(line)) else False), start
+        marker = self._marker(line)
+        return (marker is not None and marker.kind in ("call", "result")), start
+
+
+def _tell(events: list[TaughtEvent], text: str) -> None:
+    if text:
+        events.append(ArgumentText(text))

@@ -1,0 +1,86 @@
+"""The form that is taught, read back."""
+
+from qwen_proxy.chat.events import TextDelta, ToolArgumentsDelta, ToolCallStart
+from qwen_proxy.toolcalls.reading import ReadingOptions
+from tests.support.calls import read, read_split, reading
+
+WRITE = "[[call 7f3a Write]]\n[[arg 7f3a file_path]]\na.py\n[[arg 7f3a content]]\nprint(1)\n\n[[end 7f3a]]"
+WRITTEN = ("Write", {"file_path": "a.py", "content": "print(1)\n"})
+
+
+def test_a_call_becomes_one_start_and_one_delta() -> None:
+    assert read(WRITE).events == [
+        ToolCallStart("call_1", "Write"),
+        ToolArgumentsDelta('{"file_path":"a.py","content":"print(1)\\n"}'),
+    ]
+
+
+def test_text_before_a_call_loses_one_line_feed() -> None:
+    reply = read(f"I write it.\n\n{WRITE}\n")
+    assert (reply.text, reply.calls) == ("I write it.\n", [WRITTEN])
+    assert not reply.report.repairs and not reply.report.dropped
+
+
+def test_blanks_before_a_call_are_no_text() -> None:
+    assert read(f"\n\n{WRITE}").text == ""
+
+
+def test_text_behind_a_call_is_dropped_and_counted_once() -> None:
+    reply = read(f"{WRITE}\nDone!\nAll of it.")
+    assert (reply.text, reply.calls, reply.report.dropped) == ("", [WRITTEN], {"prose": 1})
+
+
+def test_nothing_behind_an_invented_result_is_read() -> None:
+    reply = read(f"{WRITE}\n[[result 7f3a #1 Write]]\nok\n[[end 7f3a]]\n{WRITE}")
+    assert (reply.calls, reply.report.result_invented) == ([WRITTEN], True)
+
+
+def test_calls_follow_each_other() -> None:
+    assert read(f"{WRITE}\n{WRITE}\n\n{WRITE}").calls == [WRITTEN] * 3
+
+
+def test_the_marker_with_another_nonce_is_text_within_a_value() -> None:
+    inner = WRITE.replace("7f3a", "0000")
+    assert read(WRITE.replace("print(1)\n", inner)).calls == [("Write", {"file_path": "a.py", "content": inner})]
+
+
+def test_an_example_of_the_form_with_another_nonce_is_text() -> None:
+    text = WRITE.replace("7f3a", "9c21")
+    assert (read(text).calls, read(text).text) == ([], text)
+
+
+def test_a_long_call_is_committed_and_streams() -> None:
+    read = reading(ReadingOptions(commit_characters=8))
+    opening = "[[call 7f3a Write]]\n[[arg 7f3a file_path]]\na.py\n[[arg 7f3a content]]\n1234"
+    assert read.feed([TextDelta(opening)]) == [
+        ToolCallStart("call_1", "Write"),
+        ToolArgumentsDelta('{"file_path":"a.py","content":"1234'),
+    ]
+    assert read.feed([TextDelta('"x')]) == [ToolArgumentsDelta('\\"x')]
+    assert read.report.committed == 1
+    assert read.feed([TextDelta("\n[[end 7f3a]]\n")]) == [ToolArgumentsDelta('"}')]
+
+
+def test_a_cut_value_is_never_closed() -> None:
+    for size in (1, 5, 1000):
+        options = ReadingOptions(commit_characters=4)
+        reply = read_split("[[call 7f3a Bash]]\n[[arg 7f3a command]]\nrm -rf /home/u", size, options)
+        assert (reply.calls, reply.open, reply.report.cut) == ([], '{"command":"rm -rf /home/u', True)
+
+
+def test_a_cut_call_that_is_not_committed_is_told_in_the_report_alone() -> None:
+    reply = read("[[call 7f3a Bash]]\n[[arg 7f3a command]]\nrm -rf /home/u")
+    assert (reply.events, reply.report.cut) == ([], True)
+    assert [(call.name, call.errors) for call in reply.report.invalid] == [("Bash", ("it was cut off",))]
+
+
+def test_half_an_end_marker_at_the_end_is_one() -> None:
+    for cut in range(1, len("[[end 7f3a]]") - 2):
+        assert read(WRITE[:-cut]).calls == [WRITTEN], WRITE[-cut:]
+
+
+def test_what_is_invalid_is_given_as_text_if_wanted() -> None:
+    text = WRITE.replace("content", "body")
+    assert read(text).events == []
+    assert read(text, ReadingOptions(invalid_as_text=True)).text == text
+    assert read(f"So.\n{text}").text == f"So.{text}"
