@@ -133,7 +133,7 @@ async def test_each_refusal_is_the_sdks_own_error() -> None:
             assert unknown.value.code == "invalid_api_key"
         async with sdk(gateway) as client:
             with pytest.raises(openai.NotFoundError) as missing:
-                await client.chat.completions.create(model="gpt-9", messages=said("hello"))
+                await client.chat.completions.create(model="llama-9", messages=said("hello"))
             assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
             with pytest.raises(openai.BadRequestError) as bad:
                 await client.chat.completions.create(model=MODEL, messages=said("hello"), logprobs=True)

@@ -58,6 +58,7 @@ def client_key(
     role: Role = Role.USER,
     models: Sequence[str] = (),
     endpoints: Sequence[str] = (),
+    backends: Sequence[str] = (),
     expires_at: float | None = None,
 ) -> ClientKey:
     """A key that is in no store."""
@@ -73,6 +74,7 @@ def client_key(
             limits=limits or KeyLimits(),
             allowed_models=tuple(models),
             allowed_endpoints=tuple(endpoints),
+            allowed_backends=tuple(backends),
             expires_at=expires_at,
         ),
     )

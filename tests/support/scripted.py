@@ -60,13 +60,23 @@ class ScriptedUpstream:
 class Desk:
     """A Leasing over a fixed row of accounts, `id` or `id@exit`; remembers what was asked and reported."""
 
-    def __init__(self, *accounts: str, renewal: ProxyError | None = None, empty: ProxyError | None = None) -> None:
+    def __init__(
+        self,
+        *accounts: str,
+        renewal: ProxyError | None = None,
+        empty: ProxyError | None = None,
+        shortage: ProxyError | None = None,
+        shortages: int = 1_000_000,
+    ) -> None:
         self.credentials = [
             Credential(account_id=name.partition("@")[0], token=Secret("t"), exit=name.partition("@")[2])
             for name in accounts
         ]
         self.renewal = renewal
         self.empty = empty  # raised instead of leasing an account that is to be avoided
+        self.shortage = shortage  # raised by so many leases
+        self.shortages = shortages
+        self.deadlines: list[float] = []
         self.renewed: list[str] = []
         self.outcomes: list[tuple[str, OutcomeKind]] = []
         self.held = 0
@@ -88,6 +98,10 @@ class Desk:
         session: str = "",
     ) -> AsyncGenerator[Lease]:
         self.sessions.append(session)
+        self.deadlines.append(deadline)
+        if self.shortage is not None and self.shortages > 0:
+            self.shortages -= 1
+            raise self.shortage
         wanted = [each for each in self.credentials if only_account in (None, each.account_id)]
         if not wanted:
             raise NoAccountUsable("no account is configured")

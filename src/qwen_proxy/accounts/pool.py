@@ -519,6 +519,13 @@ class AccountPool:
         in_use = {seat.account.id: seat.in_use for seat in self._seats if seat.in_use}
         return ProcessStatus(in_use=in_use, waiting=len(self._line))
 
+    def shortage(self) -> NoAccountUsable | None:
+        """What a lease for a chat would be refused with now, or waits for (AccountsBusy); None: it would be had."""
+        now = self._clock.now()
+        if any(hindrance(seat, Feature.CHAT, now, self._limit) is None for seat in self._seats):
+            return None
+        return shortage(self._seats, Feature.CHAT, now, self._limit)
+
     def why_not_ready(self) -> str | None:
         """None when some account could serve a chat request, else a clause that says why none can."""
         if self._limit and not self._membership.is_valid:

@@ -13,8 +13,9 @@ from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.admission import Admission, Permit
-from qwen_proxy.gateway.catalogue import Resolved
 from qwen_proxy.gateway.chat import ChatGateway
+from qwen_proxy.gateway.permission import EVERYWHERE, Scope
+from qwen_proxy.gateway.routing import Route
 from qwen_proxy.gateway.sessions import session_name
 from qwen_proxy.gateway.sizing import chat_size
 from qwen_proxy.gateway.trace import Trace
@@ -51,27 +52,30 @@ class ChatRoutes:
         self._clock = clock
         self._ids = ids
 
-    def handler(self, protocol: ClientProtocol) -> Handler:
+    def handler(self, protocol: ClientProtocol, scope: Scope = EVERYWHERE) -> Handler:
         async def handle(exchange: Exchange) -> web.StreamResponse:
-            return await self.serve(exchange, protocol, protocol.parse(await incoming(exchange), self.options))
+            parsed = protocol.parse(await incoming(exchange), self.options)
+            return await self.serve(exchange, protocol, parsed, scope)
 
         return handle
 
-    async def serve(self, exchange: Exchange, protocol: ClientProtocol, call: Call) -> web.StreamResponse:
+    async def serve(
+        self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope = EVERYWHERE
+    ) -> web.StreamResponse:
         """Answer a call that is parsed already. Raises ProxyError before anything is sent, and behind it through
         `exchange`."""
         caller = exchange.caller
         assert caller is not None  # the routes want a key
         async with self._admission.admit(caller, lambda: chat_size(call.request, call.choices)) as permit:
             exchange.limits = permit.facts()
-            return await self._answer(exchange, caller, protocol, call, permit)
+            return await self._answer(exchange, caller, protocol, call, scope, permit)
 
     async def _answer(
-        self, exchange: Exchange, caller: ClientKey, protocol: ClientProtocol, call: Call, permit: Permit
+        self, exchange: Exchange, caller: ClientKey, protocol: ClientProtocol, call: Call, scope: Scope, permit: Permit
     ) -> web.StreamResponse:
         has_ended = has_left = False
         try:
-            answer = await (self._stream if call.stream else self._fold)(exchange, protocol, call)
+            answer = await (self._stream if call.stream else self._fold)(exchange, protocol, call, scope)
             has_ended = True
             return answer
         except (asyncio.CancelledError, ConnectionError):
@@ -91,18 +95,16 @@ class ChatRoutes:
                     has_failed=not (has_ended or has_left),
                 )
 
-    async def _question(self, exchange: Exchange, call: Call) -> "_Question":
+    async def _question(self, exchange: Exchange, call: Call, scope: Scope) -> "_Question":
         """What is to be asked; may wait for the model list.
 
         Raises ModelNotFound, NotAllowed, or why there is no list.
         """
-        request, resolved = await self._gateway.resolve(call.request)
-        if exchange.caller is not None:
-            exchange.caller.check_model(resolved.model.names(resolved.name.variant))
-        exchange.trace.model = resolved.name.base
+        request, route = await self._gateway.resolve(call.request, exchange.caller, scope)
+        exchange.trace.model = request.model.base
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
         session = self._session(exchange, call) if self._gateway.follows_sessions else ""
-        return _Question(request, resolved, self._facts(exchange, resolved.name.base, prompt_tokens), session)
+        return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session)
 
     def _session(self, exchange: Exchange, call: Call) -> str:
         key = "" if exchange.caller is None else exchange.caller.id
@@ -117,8 +119,8 @@ class ChatRoutes:
             prompt_tokens=prompt_tokens,
         )
 
-    async def _fold(self, exchange: Exchange, protocol: ClientProtocol, call: Call) -> web.StreamResponse:
-        question = await self._question(exchange, call)
+    async def _fold(self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope) -> web.StreamResponse:
+        question = await self._question(exchange, call, scope)
         if call.choices == 1:
             results = [await self._folded(question, exchange.trace)]
         else:
@@ -128,19 +130,21 @@ class ChatRoutes:
             finally:
                 exchange.trace.take_up(traces)
         response = web.Response(body=call.result(question.facts, results), content_type="application/json")
-        response.headers.extend(_headers(exchange, protocol, call))
+        response.headers.extend([*_headers(exchange, protocol, call), *_served(exchange.trace)])
         return response
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
         folder = Folder()
         async with self._gateway.open(
-            question.request, question.resolved, trace, session=question.session, in_one=True
+            question.request, question.route, trace, session=question.session, in_one=True
         ) as batches:
             async for batch in batches:
                 folder.feed(batch)
         return folder.result()
 
-    async def _stream(self, exchange: Exchange, protocol: ClientProtocol, call: Call) -> web.StreamResponse:
+    async def _stream(
+        self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope
+    ) -> web.StreamResponse:
         headers = [
             ("Content-Type", protocol.stream_content_type),
             ("Cache-Control", "no-cache"),
@@ -154,7 +158,7 @@ class ChatRoutes:
 
         exchange.stream, exchange.tell = reply, tell
         with self._heartbeats.watch(reply):
-            question = await self._question(exchange, call)
+            question = await self._question(exchange, call, scope)
             encoders = [call.encoder(question.facts, index) for index in range(call.choices)]
             exchange.tell = encoders[0].fail
             if call.choices == 1:
@@ -213,8 +217,10 @@ class ChatRoutes:
         """
         opening = encoder.start()
         now = self._clock.monotonic
-        async with self._gateway.open(question.request, question.resolved, trace, session=question.session) as batches:
+        async with self._gateway.open(question.request, question.route, trace, session=question.session) as batches:
             async for batch in batches:
+                if not reply.headers_sent:
+                    reply.response.headers.extend(_served(trace))
                 piece = opening + encoder.encode(batch) if opening else encoder.encode(batch)
                 if isinstance(batch[-1], Finish):
                     await end(piece)
@@ -225,7 +231,7 @@ class ChatRoutes:
 
 class _Question(Struct, frozen=True):
     request: ChatRequest
-    resolved: Resolved
+    route: Route
     facts: ReplyFacts
     session: str
 
@@ -244,6 +250,12 @@ def _headers(exchange: Exchange, protocol: ClientProtocol, call: Call) -> list[t
         names = [name for name in call.ignored_fields if name.isascii() and name.isprintable()]
         headers.append(("x-qwen-proxy-ignored", ", ".join(names)[:1000]))
     return headers
+
+
+def _served(trace: Trace) -> list[tuple[str, str]]:
+    """Who answers. A model's id comes from elsewhere: only what is safe in a header goes into one."""
+    model = trace.model if trace.model.isascii() and trace.model.isprintable() else ""
+    return [("x-qwen-proxy-backend", trace.backend), *([("x-qwen-proxy-model", model)] if model else [])]
 
 
 async def _together(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:

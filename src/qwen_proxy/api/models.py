@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from qwen_proxy.chat.models import Model, Variant
-from qwen_proxy.gateway.catalogue import Catalogue, CatalogueSource
+from qwen_proxy.chat.models import Variant
+from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route, open_to
+from qwen_proxy.gateway.router import Router
+from qwen_proxy.gateway.routing import Directory, Entry
 from qwen_proxy.protocols.base import ListedModel, ModelsProtocol
 from qwen_proxy.serving.endpoint import Exchange, Handler
 
@@ -17,11 +19,11 @@ class ModelRoutes:
     variants: list `-thinking`, `-search` and so on beside the plain names (SIMPLE_MODEL_MAP switches them off).
     """
 
-    def __init__(self, catalogue: CatalogueSource, *, display_names: bool, variants: bool) -> None:
-        self._catalogue = catalogue
+    def __init__(self, router: Router, *, display_names: bool, variants: bool) -> None:
+        self._router = router
         self._display_names = display_names
         self._variants = variants
-        self._listed: tuple[Catalogue, dict[ModelsProtocol, bytes]] | None = None
+        self._listed: tuple[Directory, dict[ModelsProtocol, bytes]] | None = None
 
     def configure(self, *, display_names: bool, variants: bool) -> None:
         """From now on."""
@@ -29,18 +31,18 @@ class ModelRoutes:
         self._variants = variants
         self._listed = None
 
-    def all(self, protocol: ModelsProtocol) -> Handler:
-        """Those that the caller's key may use."""
+    def all(self, protocol: ModelsProtocol, scope: Scope = EVERYWHERE) -> Handler:
+        """Those that the caller's key may use, of all backends of the scope."""
 
         async def handle(exchange: Exchange) -> web.StreamResponse:
-            catalogue = await self._catalogue.get()
             caller, query = exchange.caller, exchange.http.query
+            directory = await self._router.directory(open_to(self._router, caller, scope))
             if caller is not None and caller.record.allowed_models:
-                mine = self._entries(catalogue, lambda model, variant: caller.may_use_model(model.names(variant)))
+                mine = self._models(directory, lambda entry, variant: caller.may_use_model(entry.names(variant)))
                 return _answer(protocol.all(mine, query))
             if query:
-                return _answer(protocol.all(self._all(catalogue), query))
-            return _answer(self._whole(catalogue, protocol))
+                return _answer(protocol.all(self._all(directory), query))
+            return _answer(self._whole(directory, protocol))
 
         return handle
 
@@ -48,41 +50,44 @@ class ModelRoutes:
         """Any spelling that a request may use is found, aliases too. Raises ModelNotFound, NotAllowed."""
 
         async def handle(exchange: Exchange) -> web.StreamResponse:
-            resolved = (await self._catalogue.get()).resolve(exchange.http.match_info["id"])
-            if exchange.caller is not None:
-                exchange.caller.check_model(resolved.model.names(resolved.name.variant))
-            return _answer(protocol.one(self._entry(resolved.model, resolved.name.variant)))
+            route = await find_route(self._router, exchange.http.match_info["id"], exchange.caller)
+            return _answer(protocol.one(self._model(route.entry(), route.targets[0].name.variant)))
 
         return handle
 
-    def _whole(self, catalogue: Catalogue, protocol: ModelsProtocol) -> bytes:
+    def _whole(self, directory: Directory, protocol: ModelsProtocol) -> bytes:
         """The list for who may use all of it, which is most callers: written once."""
-        if self._listed is None or self._listed[0] is not catalogue:
-            self._listed = (catalogue, {})
+        if self._listed is None or self._listed[0] is not directory:
+            self._listed = (directory, {})
         written = self._listed[1]
         if protocol not in written:
-            written[protocol] = protocol.all(self._all(catalogue), {})
+            written[protocol] = protocol.all(self._all(directory), {})
         return written[protocol]
 
-    def _all(self, catalogue: Catalogue) -> list[ListedModel]:
-        return self._entries(catalogue, lambda model, variant: True)
+    def _all(self, directory: Directory) -> list[ListedModel]:
+        return self._models(directory, lambda entry, variant: True)
 
-    def _entries(self, catalogue: Catalogue, is_listed: Callable[[Model, Variant], bool]) -> list[ListedModel]:
+    def _models(self, directory: Directory, is_listed: Callable[[Entry, Variant], bool]) -> list[ListedModel]:
         return [
-            self._entry(model, variant)
-            for model in catalogue.models
-            for _, variant in (model.variants() if self._variants else model.variants()[:1])
-            if is_listed(model, variant)
+            self._model(entry, variant)
+            for entry in directory.entries()
+            for variant in self._variants_of(entry)
+            if is_listed(entry, variant)
         ]
 
-    def _entry(self, model: Model, variant: Variant) -> ListedModel:
-        suffix = next((suffix for suffix, each in model.variants() if each == variant), "")
-        names = (model.display_name + suffix, model.id + suffix)
+    def _variants_of(self, entry: Entry) -> list[Variant]:
+        variants = [variant for _, variant in entry.model.variants()]
+        return variants if self._variants and entry.has_variants else variants[:1]
+
+    def _model(self, entry: Entry, variant: Variant) -> ListedModel:
+        suffix = next((suffix for suffix, each in entry.model.variants() if each == variant), "")
+        names = (entry.display_name + suffix, entry.id + suffix)
         return ListedModel(
             id=names[0] if self._display_names else names[1],
             name=names[1] if self._display_names else names[0],
             variant=variant,
-            model=model,
+            model=entry.model,
+            backend=entry.backend,
         )
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from msgspec import Struct
 
 from qwen_proxy import __version__
-from qwen_proxy.accounts.leasing import Leasing, Overview
+from qwen_proxy.accounts.leasing import Overview
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
 from qwen_proxy.api.chat import ChatRoutes
@@ -23,9 +23,12 @@ from qwen_proxy.config.choices import ModelNames
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.admission import Admission, LimitDefaults
+from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
 from qwen_proxy.gateway.delivery import Delivery
+from qwen_proxy.gateway.router import Router
+from qwen_proxy.gateway.routing import Naming
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import ParseOptions
 from qwen_proxy.runtime.clock import Clock
@@ -47,27 +50,42 @@ class Service(Struct, frozen=True):
     catalogue: CatalogueSource
 
 
-def open_gateway(
-    settings: Settings, door: Door, leasing: Leasing, machine: Machine
-) -> tuple[ChatGateway, CatalogueSource]:
+def web_backend(settings: Settings, door: Door, pool: AccountPool, machine: Machine) -> Backend:
+    """chat.qwen.ai, or what stands in for it."""
+
     async def fetch() -> Sequence[Model]:
         deadline = machine.clock.monotonic() + settings.headers_timeout_seconds
         return await door.upstream.models(None, deadline)
 
-    catalogue = CatalogueSource(
-        fetch, clock=machine.clock, ttl_seconds=settings.models_cache_ttl_seconds, aliases=settings.model_map
+    return Backend(
+        name=WEB,
+        kind=BackendKind.WEB,
+        upstream=door.upstream,
+        leasing=pool,
+        catalogue=CatalogueSource(fetch, clock=machine.clock, ttl_seconds=settings.models_cache_ttl_seconds),
+        shortage=pool.shortage,
     )
+
+
+def open_gateway(settings: Settings, router: Router, machine: Machine) -> ChatGateway:
     tokens = QwenTokens()
-    gateway = ChatGateway(
-        door.upstream,
-        leasing,
-        catalogue,
+    return ChatGateway(
+        router,
         clock=machine.clock,
+        ids=machine.ids,
         tokens=tokens,
         load_tokens=tokens.load,
         options=gateway_options(settings),
     )
-    return gateway, catalogue
+
+
+def naming(settings: Settings) -> Naming:
+    return Naming(
+        rules=settings.model_routes,
+        aliases=settings.model_map,
+        others=settings.other_model_names,
+        order=settings.backend_order,
+    )
 
 
 def gateway_options(settings: Settings) -> GatewayOptions:
@@ -75,6 +93,7 @@ def gateway_options(settings: Settings) -> GatewayOptions:
         retry_count=settings.chat_retry_count,
         retry_backoff_seconds=settings.chat_retry_backoff_ms / 1000,
         queue_seconds=settings.queue_seconds,
+        overflow_seconds=settings.overflow_seconds,
         deadline_seconds=settings.request_deadline_seconds,
         challenge_rest_seconds=settings.challenge_rest_seconds,
         delivery=Delivery(
@@ -91,6 +110,7 @@ class Tunable(Struct, frozen=True):
     upstream: QwenWeb
     gateway: ChatGateway
     catalogue: CatalogueSource
+    router: Router
     chat: ChatRoutes
     models: ModelRoutes
     limits: Admission
@@ -100,7 +120,8 @@ class Tunable(Struct, frozen=True):
         set_level(settings.log_level.value)
         self.upstream.cleanup.delete_after(delete_after_seconds(settings))
         self.gateway.options = gateway_options(settings)
-        self.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds, aliases=settings.model_map)
+        self.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds)
+        self.router.naming = naming(settings)
         self.chat.options = parse_options(settings)
         self.limits.defaults = limit_defaults(settings)
         self.models.configure(
@@ -145,9 +166,11 @@ async def open_service(
     endpoints = Endpoints(
         admitted.authenticator, clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds
     )
-    gateway, catalogue = open_gateway(settings, door, pool, machine)
+    site = web_backend(settings, door, pool, machine)
+    router = Router(lambda: (site,), naming(settings))
+    gateway = open_gateway(settings, router, machine)
     models = ModelRoutes(
-        catalogue,
+        router,
         display_names=settings.model_names is ModelNames.DISPLAY,
         variants=not settings.simple_model_map,
     )
@@ -162,19 +185,19 @@ async def open_service(
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats)
     counts = CountRoutes(gateway, lambda: chat.options)
     app = routes(live, endpoints, ClientHandlers(chat, counts, models), pool, admin)
-    live.on_change(Tunable(door.upstream, gateway, catalogue, chat, models, limits).apply)
-    async with commons.usage, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
+    live.on_change(Tunable(door.upstream, gateway, site.catalogue, router, chat, models, limits).apply)
+    async with commons.usage, router, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
         if warms_up:
-            tasks.spawn(_warm_up(catalogue), name="model list")
+            tasks.spawn(_warm_up(router), name="model list")
         yield server
 
 
-async def _warm_up(catalogue: CatalogueSource) -> None:
-    """So that the first request need not wait for the list; one that fails will be tried again by that request."""
+async def _warm_up(router: Router) -> None:
+    """So that the first request need not wait for a list; one that fails will be tried again by that request."""
     with suppress(ProxyError):
-        await catalogue.get()
+        await router.directory(router.backends())
 
 
 def _diagnostics(

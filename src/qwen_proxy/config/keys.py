@@ -70,7 +70,8 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
 
     digest: `Vault.digest(key, "key")`. hint: enough for its owner to know it by. revoked_at: by an admin; that holds
     until it is restored, whatever API_KEY says. is_listed: of a key of the environment, whether it was there at the
-    last start. allowed_models: patterns with `*` and `?`; allowed_endpoints: of ENDPOINTS; empty is all.
+    last start. allowed_models: patterns with `*` and `?`; allowed_endpoints: of ENDPOINTS; allowed_backends:
+    their names, or their kinds `web`, `api`, `local`; empty is all.
     """
 
     name: str
@@ -84,6 +85,7 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     is_listed: bool = True
     allowed_models: tuple[str, ...] = ()
     allowed_endpoints: tuple[str, ...] = ()
+    allowed_backends: tuple[str, ...] = ()
     limits: KeyLimits = KeyLimits()
     note: str = ""
 
@@ -134,6 +136,11 @@ class ClientKey(Struct, frozen=True):
         allowed = self.record.allowed_endpoints
         if allowed and endpoint not in allowed:
             raise NotAllowed("endpoint", endpoint, allowed)
+
+    def may_use_backend(self, *words: str) -> bool:
+        """words: its name and its kind."""
+        allowed = self.record.allowed_backends
+        return not allowed or any(word in allowed for word in words)
 
     def may_use_model(self, names: Several[str]) -> bool:
         """names: all of one model, such as its id, its readable name, and both with the suffix that was asked for."""

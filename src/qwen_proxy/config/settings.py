@@ -23,6 +23,7 @@ from qwen_proxy.config.choices import (
     Strategy,
 )
 from qwen_proxy.config.lines import AccountLine
+from qwen_proxy.config.routes import Rule
 from qwen_proxy.config.values import WrongValue
 from qwen_proxy.config.variables import BY_NAME, NAMES, VARIABLES, Variable
 from qwen_proxy.ground.redact import redacted
@@ -52,9 +53,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """One field a variable; `variables.VARIABLES` tells what each means. Sizes are bytes.
 
     workers: 0 is one per processor. cleanup_minutes: 0 deletes an upstream chat at once after use, None keeps it.
-    models_cache_ttl_seconds: 0 is for ever. proxy_url: empty is none. web_version, user_agent,
-    accept_language: empty leaves the adapter's own. sources, texts (as an operator may see them): by variable name.
-    warnings: whole sentences for the operator.
+    models_cache_ttl_seconds: 0 is for ever. other_model_names: None is off, empty chooses one. proxy_url: empty is
+    none. web_version, user_agent, accept_language: empty leaves the adapter's own. sources, texts (as an operator may
+    see them): by variable name. warnings: whole sentences for the operator.
     """
 
     host: str
@@ -107,6 +108,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     simple_model_map: bool
     model_names: ModelNames
     model_map: tuple[tuple[str, str], ...]
+    model_routes: tuple[Rule, ...]
+    other_model_names: str | None
+    backend_order: tuple[str, ...]
+    overflow_seconds: float
     models_cache_ttl_seconds: float
 
     chat_base_url: str

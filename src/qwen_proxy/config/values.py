@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from qwen_proxy.config.addresses import PROXY_SCHEMES, url_problem
 from qwen_proxy.config.lines import FORM, AccountLine, WrongLine, is_blank, read_account_line
+from qwen_proxy.config.routes import MOST_NAME_CHARS, Rule, WrongRoute, read_rules
 from qwen_proxy.ground.secret import Secret
 
 LEAST_SECRET_CHARS: Final = 16  # of SECRET_KEY
@@ -193,6 +194,30 @@ def _json_object(text: str) -> list[tuple[str, str]]:
         raise WrongValue from error
 
 
+def _model_routes(text: str) -> tuple[Rule, ...]:
+    try:
+        return read_rules(text)
+    except WrongRoute as error:
+        raise WrongValue(f"routes as name=backend:model,backend:model;… ({error})") from error
+
+
+def _other_names(text: str) -> str | None:
+    """The model that stands for other vendors' names: None for none, empty to choose one."""
+    folded = text.casefold()
+    if folded in ("off", "auto"):
+        return None if folded == "off" else ""
+    if not 1 <= len(text) <= MOST_NAME_CHARS or not text.isprintable():
+        raise WrongValue
+    return text
+
+
+def _backend_order(text: str) -> tuple[str, ...]:
+    words = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", word) for word in words):
+        raise WrongValue
+    return words
+
+
 def _headers(text: str) -> tuple[tuple[str, str], ...]:
     pairs = _json_object(text) if text else []
     if any(not _HEADER_NAME.fullmatch(name) or not _PRINTABLE.fullmatch(value) for name, value in pairs):
@@ -277,6 +302,11 @@ API_KEYS: Final = Parser("keys with commas between; the first is the admin key",
 ACCOUNTS: Final = Parser(f"{FORM}, with commas between", _accounts)
 CLEANUP: Final = Parser("delete, keep, or a number of minutes", _cleanup)
 MODEL_MAP: Final = Parser("gpt-*=qwen3.7-plus,claude-*=qwen3.8-max, or a JSON object of the same", _model_map)
+MODEL_ROUTES: Final = Parser(
+    "fast=web:qwen3.6-flash,studio:qwen-flash;best=…, or a JSON object of lists", _model_routes
+)
+OTHER_NAMES: Final = Parser("auto, off, or a model's name", _other_names)
+BACKEND_ORDER: Final = Parser("backends, or kinds of them (web, api, local), with commas between", _backend_order)
 HEADERS: Final = Parser('a JSON object of header names and values, such as {"bx-v": "2.5.36"}', _headers)
 HEADER_VALUE: Final = Parser("printable ASCII", _header_value)
 ORIGINS: Final = Parser("origins such as https://chat.example with commas between, or *", _origins)

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from qwen_proxy.accounts.leasing import Leasing
 from qwen_proxy.gateway.catalogue import CatalogueSource
+from qwen_proxy.ground.errors import NoAccountUsable
 from qwen_proxy.upstreams.base import Upstream
 
 WEB: Final = "web"  # the name of the backend that is chat.qwen.ai
@@ -21,10 +22,15 @@ class BackendKind(StrEnum):
     LOCAL = "local"
 
 
-class Backend(Struct, frozen=True, kw_only=True):
+def nothing_known() -> NoAccountUsable | None:
+    return None
+
+
+class Backend(Struct, frozen=True, kw_only=True, eq=False):
     """`name` is unique, as the operator chose it. catalogue: its own list, with its own ids.
 
-    prefix: put before its models' ids in the public list; empty where they stand as they are.
+    prefix: put before its models' ids in the public list; empty where they stand as they are. shortage: what a lease
+    would be refused with now, or waits for (AccountsBusy); None where it would be had. It asks nobody.
     """
 
     name: str
@@ -33,6 +39,12 @@ class Backend(Struct, frozen=True, kw_only=True):
     leasing: Leasing
     catalogue: CatalogueSource
     prefix: str = ""
+    shortage: Callable[[], NoAccountUsable | None] = nothing_known
 
 
 Backends = Callable[[], Sequence[Backend]]  # those that are there now, the preferred first; never empty
+
+
+def account_name(backend: str, account_id: str) -> str:
+    """As usage, traces and logs name an account: the site's by its own id, others behind their backend's name."""
+    return account_id if backend == WEB else f"{backend}/{account_id}"

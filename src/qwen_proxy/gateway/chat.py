@@ -1,4 +1,4 @@
-"""A chat request on its way: one attempt loop within one budget of tries and one deadline."""
+"""A chat request on its way: one attempt loop over backends and accounts, one budget of tries, one deadline."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Set
@@ -13,14 +13,20 @@ from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
 from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, ToolChoiceKind
-from qwen_proxy.gateway.catalogue import CatalogueSource, Resolved
+from qwen_proxy.config.keys import ClientKey
+from qwen_proxy.gateway.backend import Backend, account_name
 from qwen_proxy.gateway.delivery import Delivery
+from qwen_proxy.gateway.overflow import Line, moves_on
+from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route
 from qwen_proxy.gateway.reply import ReplyShaper
+from qwen_proxy.gateway.router import Router
+from qwen_proxy.gateway.routing import Route, Target, ordered, share_of
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.gateway.verdict import Past, Verdict, judge, least_rest_seconds, outcome_of
 from qwen_proxy.ground.errors import (
     AccountsBusy,
     AccountsOutOfQuota,
+    Blame,
     NoAccountUsable,
     ProxyError,
     QuotaElsewhere,
@@ -29,6 +35,7 @@ from qwen_proxy.ground.errors import (
     UnsupportedParameter,
 )
 from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.tokens import count_request, counted_characters
 from qwen_proxy.upstreams.base import Upstream
 
@@ -37,7 +44,8 @@ COUNT_IN_THREAD_CHARS = 16_384
 
 
 class GatewayOptions(Struct, frozen=True, kw_only=True):
-    """retry_count: tries beyond the first. queue_seconds: how long a request may wait for a free account.
+    """retry_count: tries beyond the first. queue_seconds: how long a request may wait for a free account;
+    overflow_seconds: the same while another backend is left for it.
 
     challenge_rest_seconds: what the account pool orders, for Retry-After.
     """
@@ -45,6 +53,7 @@ class GatewayOptions(Struct, frozen=True, kw_only=True):
     retry_count: int = 1
     retry_backoff_seconds: float = 0.4
     queue_seconds: float = 60.0
+    overflow_seconds: float = 2.0
     deadline_seconds: float = 1800.0
     challenge_rest_seconds: float = CHALLENGE.first_seconds
     delivery: Delivery
@@ -53,11 +62,10 @@ class GatewayOptions(Struct, frozen=True, kw_only=True):
 class ChatGateway:
     def __init__(
         self,
-        upstream: Upstream,
-        leasing: Leasing,
-        catalogue: CatalogueSource,
+        router: Router,
         *,
         clock: Clock,
+        ids: Ids,
         tokens: TokenCounter,
         load_tokens: Callable[[], None] = lambda: None,
         options: GatewayOptions,
@@ -66,23 +74,46 @@ class ChatGateway:
 
         `options` may be replaced at any time: a request keeps those it began with.
         """
-        self._upstream = upstream
-        self._leasing = leasing
-        self._catalogue = catalogue
+        self._router = router
         self._clock = clock
+        self._ids = ids
         self._tokens = tokens
         self._load_tokens = load_tokens
         self._can_count = False
         self.options = options
 
-    async def resolve(self, request: ChatRequest) -> tuple[ChatRequest, Resolved]:
-        """Give the model its upstream id. Raises ModelNotFound, UnsupportedParameter, PromptTooLong, or why there is no
-        list."""
-        resolved = (await self._catalogue.get()).resolve(request.model.base)
-        request = structs.replace(request, model=resolved.name)
-        _refuse_what_comes_later(request, self._upstream)
-        self._upstream.check(request)
-        return request, resolved
+    async def resolve(
+        self, request: ChatRequest, caller: ClientKey | None = None, scope: Scope = EVERYWHERE
+    ) -> tuple[ChatRequest, Route]:
+        """Where the request may go. The request that comes back is for the first target of the route.
+
+        caller: whose key has to allow it; None: nobody's. Raises ModelNotFound, NotAllowed, NoAccountUsable (a route
+        of which nothing is there), UnsupportedParameter, PromptTooLong, or why there is no list.
+        """
+        route = await find_route(self._router, request.model.base, caller, scope)
+        refusal: ProxyError | None = None
+        for place, target in enumerate(route.targets):
+            asked = structs.replace(request, model=target.name)
+            try:
+                self._check(asked, target)
+            except ProxyError as error:
+                refusal = refusal or error
+                continue
+            return asked, structs.replace(route, targets=route.targets[place:])
+        assert refusal is not None  # a route that was found has targets
+        raise refusal
+
+    def _check(self, request: ChatRequest, target: Target) -> None:
+        """Raises UnsupportedParameter, PromptTooLong, NoAccountUsable."""
+        upstream = self._backend(target).upstream
+        _refuse_what_comes_later(request, upstream)
+        upstream.check(request)
+
+    def _backend(self, target: Target) -> Backend:
+        backend = self._router.find(target.backend)
+        if backend is None:
+            raise NoAccountUsable(f"the backend {target.backend!r} is not here any more")
+        return backend
 
     async def count_prompt(self, request: ChatRequest) -> int:
         """Tokens of the prompt, counted here."""
@@ -94,48 +125,48 @@ class ChatGateway:
     @property
     def follows_sessions(self) -> bool:
         """Whether it is of use to name the session of a request."""
-        return self._leasing.follows_sessions
+        return self._router.follows_sessions
 
     def open(
-        self, request: ChatRequest, resolved: Resolved, trace: Trace, *, session: str = "", in_one: bool = False
+        self, request: ChatRequest, route: Route, trace: Trace, *, session: str = "", in_one: bool = False
     ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
         """Hand out the reply's batches; the first one that comes out carries content, or is the whole reply.
 
-        Until then attempts may be repeated; afterwards a failure is raised where it happened. `in_one` is for who does
-        not stream: one batch, so that a try that fails behind its content is repeated too. Every reply has its Usage.
-        `session`: see `gateway.sessions`. Leaving the block closes the upstream's response and returns the lease.
-        Raises ProxyError.
+        Until then attempts may be repeated, and go on to the next target of the route; afterwards a failure is raised
+        where it happened. `in_one` is for who does not stream: one batch, so that a try that fails behind its content
+        is repeated too. Every reply has its Usage. `session`: see `gateway.sessions`. `trace` tells which backend it
+        is. Leaving the block closes the upstream's response and returns the lease. Raises ProxyError.
         """
-        return aclosing(self._attempts(request, resolved, trace, session, in_one))
+        return aclosing(self._attempts(request, route, trace, session, in_one))
 
     async def _attempts(
-        self, request: ChatRequest, resolved: Resolved, trace: Trace, session: str, in_one: bool
+        self, request: ChatRequest, route: Route, trace: Trace, session: str, in_one: bool
     ) -> AsyncGenerator[Batch]:
         options = self.options
-        deadline = self._clock.monotonic() + options.deadline_seconds
-        plan = _Plan()
-        content_sent = False
+        line = Line(ordered(route.targets, self._draws(session)))
+        run = _Run(request, options, line, self._clock.monotonic() + options.deadline_seconds)
         while True:
             trace.tries += 1
-            queue_deadline = min(deadline, self._clock.monotonic() + options.queue_seconds)
-            credential: Credential | None = None
+            run.credential = None
             try:
-                async with self._leasing.lease(
+                backend = self._enter(run, trace)
+                async with backend.leasing.lease(
                     Feature.CHAT,
-                    deadline=queue_deadline,
-                    avoid_accounts=plan.avoid_accounts,
-                    avoid_exits=plan.avoid_exits,
-                    only_account=plan.only_account,
+                    deadline=run.queue_deadline,
+                    avoid_accounts=run.plan.avoid_accounts,
+                    avoid_exits=run.plan.avoid_exits,
+                    only_account=run.plan.only_account,
                     session=session,
                 ) as lease:
-                    credential = lease.credential
-                    trace.account_id = credential.account_id
+                    credential = run.credential = lease.credential
+                    run.asked += 1
+                    trace.account_id = account_name(backend.name, credential.account_id)
                     outcome = Outcome(kind=OutcomeKind.CANCELLED)
                     try:
-                        attempt = self._attempt(request, resolved, credential, deadline, trace, options.delivery)
+                        attempt = self._attempt(run.request, line.current, backend.upstream, credential, run, trace)
                         async with aclosing(_joined(attempt) if in_one else attempt) as batches:
                             async for batch in batches:
-                                content_sent = True
+                                run.content_sent = True
                                 if isinstance(batch[-1], Finish):
                                     outcome = Outcome(kind=OutcomeKind.SUCCEEDED)
                                 yield batch
@@ -147,36 +178,66 @@ class ChatGateway:
                 return
             except ProxyError as error:
                 trace.failures.append(type(error).__name__)
-                past = Past(options.retry_count + 1 - trace.tries, content_sent, plan.renewed, plan.challenged)
-                verdict = judge(error, past)
-                if credential is None:
-                    raise
-                if verdict is Verdict.GIVE_UP:
-                    tried = plan.avoid_accounts | {credential.account_id}
-                    told = await self._last_word(error, tried, content_sent, options.challenge_rest_seconds)
-                    if told is error:
-                        raise
-                    raise told from error
-                plan.after(verdict, credential)
-            if verdict is Verdict.RENEW:
-                await self._renew(credential, queue_deadline, plan, trace)
-            elif verdict is Verdict.PAUSE:
-                await self._clock.sleep(options.retry_backoff_seconds * 2 ** (trace.tries - 1))
+                await self._go_on(run, error, trace)
+
+    def _enter(self, run: "_Run", trace: Trace) -> Backend:
+        """The backend of this try. Raises ProxyError where it can't be asked this."""
+        target = run.line.current
+        backend = self._backend(target)
+        run.leasing = backend.leasing
+        trace.backend, trace.model = backend.name, target.model.id
+        if run.request.model is not target.name:
+            run.request = structs.replace(run.request, model=target.name)
+            self._check(run.request, target)
+        wait_seconds = run.options.queue_seconds
+        if run.line.has_next:
+            wait_seconds = min(wait_seconds, run.options.overflow_seconds)
+        run.queue_deadline = min(run.deadline, self._clock.monotonic() + wait_seconds)
+        return backend
+
+    async def _go_on(self, run: "_Run", error: ProxyError, trace: Trace) -> None:
+        """Prepare the next try after a failure, or raise what is to be told of it."""
+        credential, plan = run.credential, run.plan
+        past = Past(run.options.retry_count + 1 - run.asked, run.content_sent, plan.renewed, plan.challenged)
+        verdict = judge(error, past)
+        has_moved = verdict is not Verdict.RENEW and not run.content_sent and run.line.has_next
+        if has_moved and moves_on(error, was_asked=credential is not None, tries_left=past.tries_left):
+            run.leave(error)
+            return
+        if credential is None or run.leasing is None:
+            raise error if run.failure is None or error.blame is not Blame.CLIENT else run.failure
+        leasing = run.leasing
+        if verdict is Verdict.GIVE_UP:
+            tried = plan.avoid_accounts | {credential.account_id}
+            told = await _last_word(leasing, error, tried, self._clock.monotonic(), run)
+            if told is error:
+                raise error
+            raise told from error
+        plan.after(verdict, credential)
+        if verdict is Verdict.RENEW:
+            await _renew(leasing, credential, run, trace)
+        elif verdict is Verdict.PAUSE:
+            await self._clock.sleep(run.options.retry_backoff_seconds * 2 ** (run.asked - 1))
+
+    def _draws(self, session: str) -> Callable[[str], float]:
+        """See `routing.ordered`. Where the conversation is not known, each request draws anew."""
+        seed = session or self._ids.token(16)
+        return lambda place: share_of(seed, place)
 
     async def _attempt(
         self,
         request: ChatRequest,
-        resolved: Resolved,
+        target: Target,
+        upstream: Upstream,
         credential: Credential,
-        deadline: float,
+        run: "_Run",
         trace: Trace,
-        delivery: Delivery,
     ) -> AsyncGenerator[Batch]:
         """One try: batches that are not empty, the last of which ends with Finish. Raises ProxyError."""
         if request.sampling.is_limited:
             await self._ready_to_count()
-        shaper = trace.reply = ReplyShaper(request.sampling, delivery, self._tokens)
-        async with self._upstream.open(request, resolved.model, credential, deadline) as reads:
+        shaper = trace.reply = ReplyShaper(request.sampling, run.options.delivery, self._tokens)
+        async with upstream.open(request, target.model, credential, run.deadline) as reads:
             async for read in reads:
                 batch = shaper.take(read)
                 if shaper.finish is None:
@@ -190,37 +251,6 @@ class ChatGateway:
                 yield batch + shaper.end(trace.usage)
                 return
         raise ReplyCut  # an upstream that ends without Finish breaks its contract; never a success
-
-    async def _last_word(
-        self, error: ProxyError, tried: Set[str], content_sent: bool, challenge_rest_seconds: float
-    ) -> ProxyError:
-        """What to tell when nothing more is tried: the failure, with the time to wait where that is known.
-
-        How long the accounts without quota rest that were tried is no reason to wait while others are free.
-        """
-        if isinstance(error, QuotaExhausted) and not content_sent:
-            try:
-                now = self._clock.monotonic()
-                async with self._leasing.lease(Feature.CHAT, deadline=now, avoid_accounts=tried) as lease:
-                    if lease.credential.account_id not in tried:
-                        return QuotaElsewhere()
-            except AccountsBusy:
-                return QuotaElsewhere()
-            except AccountsOutOfQuota as all_are_out:
-                return all_are_out
-            except NoAccountUsable:
-                pass  # the others are of no use for reasons of their own
-        if error.retry_after_seconds is None:
-            error.retry_after_seconds = least_rest_seconds(error, challenge_rest_seconds)
-        return error
-
-    async def _renew(self, stale: Credential, deadline: float, plan: "_Plan", trace: Trace) -> None:
-        try:
-            await self._leasing.renew(stale, deadline=deadline)
-        except ProxyError as error:  # the account is lost for this request; another may do
-            trace.failures.append(type(error).__name__)
-            plan.only_account = None
-            plan.avoid_accounts.add(stale.account_id)
 
     async def _counted(self, request: ChatRequest, shaper: ReplyShaper) -> Usage:
         """Usage of a reply for which the upstream gave none, or that was cut short here."""
@@ -252,6 +282,36 @@ async def _joined(attempt: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
     yield reply
 
 
+async def _last_word(leasing: Leasing, error: ProxyError, tried: Set[str], now: float, run: "_Run") -> ProxyError:
+    """What to tell when nothing more is tried: the failure, with the time to wait where that is known.
+
+    How long the accounts without quota rest that were tried is no reason to wait while others are free. now: monotonic.
+    """
+    if isinstance(error, QuotaExhausted) and not run.content_sent:
+        try:
+            async with leasing.lease(Feature.CHAT, deadline=now, avoid_accounts=tried) as lease:
+                if lease.credential.account_id not in tried:
+                    return QuotaElsewhere()
+        except AccountsBusy:
+            return QuotaElsewhere()
+        except AccountsOutOfQuota as all_are_out:
+            return all_are_out
+        except NoAccountUsable:
+            pass  # the others are of no use for reasons of their own
+    if error.retry_after_seconds is None:
+        error.retry_after_seconds = least_rest_seconds(error, run.options.challenge_rest_seconds)
+    return error
+
+
+async def _renew(leasing: Leasing, stale: Credential, run: "_Run", trace: Trace) -> None:
+    try:
+        await leasing.renew(stale, deadline=run.queue_deadline)
+    except ProxyError as error:  # the account is lost for this request; another may do
+        trace.failures.append(type(error).__name__)
+        run.plan.only_account = None
+        run.plan.avoid_accounts.add(stale.account_id)
+
+
 class _Plan:
     """What the next try of one request should do otherwise than the ones before."""
 
@@ -272,6 +332,33 @@ class _Plan:
         if verdict in (Verdict.OTHER_EXIT, Verdict.CHALLENGED):
             self.avoid_exits.add(credential.exit)
         self.challenged = self.challenged or verdict is Verdict.CHALLENGED
+
+
+class _Run:
+    """One request's way. request: for the current target. asked: how often one went out. deadlines: monotonic.
+
+    plan, leasing: of the current backend. credential: of the current try, None while none is leased. failure: for which
+    the first backend was left.
+    """
+
+    def __init__(self, request: ChatRequest, options: GatewayOptions, line: Line, deadline: float) -> None:
+        self.request = request
+        self.options = options
+        self.line = line
+        self.deadline = deadline
+        self.queue_deadline = deadline
+        self.plan = _Plan()
+        self.leasing: Leasing | None = None
+        self.credential: Credential | None = None
+        self.asked = 0
+        self.content_sent = False
+        self.failure: ProxyError | None = None
+
+    def leave(self, error: ProxyError) -> None:
+        """The current backend, for the next one."""
+        self.failure = self.failure or error
+        self.line.advance(error)
+        self.plan = _Plan()
 
 
 def _refuse_what_comes_later(request: ChatRequest, upstream: Upstream) -> None:

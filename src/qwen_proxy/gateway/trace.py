@@ -13,13 +13,15 @@ from qwen_proxy.gateway.sizing import tokens_in
 class Trace(Struct):
     """Filled in as the request goes on. `failures` names the error classes of tries that were given up or repeated.
 
-    usage: of a reply that came to its end. reply: of the last try, as far as it has come. partial_bytes: of the choices
-    that were taken up without usage.
+    account_id: as `backend.account_name` gives it. model: the backend's own id of it. usage: of a reply that came to
+    its end. reply: of the last try, as far as it has come. partial_bytes: of the choices that were taken up without
+    usage.
     """
 
     request_id: str
     tries: int = 0
     account_id: str = ""
+    backend: str = ""
     model: str = ""
     failures: list[str] = []
     usage: Usage | None = None
@@ -30,7 +32,8 @@ class Trace(Struct):
         """Become the one line of a request for several replies: what each of them took, together."""
         self.tries = sum(choice.tries for choice in choices)
         self.failures = [failure for choice in choices for failure in choice.failures]
-        self.account_id = next((choice.account_id for choice in choices if choice.account_id), "")
+        told = next((choice for choice in choices if choice.account_id), choices[0])
+        self.account_id, self.backend, self.model = told.account_id, told.backend, told.model or self.model
         usages = [choice.usage for choice in choices if choice.usage is not None]
         self.usage = total_usage(usages) if usages else None
         self.partial_bytes = sum(choice.unfinished_bytes for choice in choices)

@@ -71,7 +71,7 @@ class PermissionDenied(ClientError):
 class NotAllowed(ClientError):
     """The key is for others of this kind only."""
 
-    def __init__(self, kind: Literal["model", "endpoint"], asked: str, allowed: Sequence[str]) -> None:
+    def __init__(self, kind: Literal["model", "endpoint", "backend"], asked: str, allowed: Sequence[str]) -> None:
         more = f", and {len(allowed) - MOST_TOLD} more" if len(allowed) > MOST_TOLD else ""
         super().__init__(
             f"this API key may not use the {kind} {asked!r}; it may use: {', '.join(allowed[:MOST_TOLD])}{more}"

@@ -11,7 +11,9 @@ from qwen_proxy.app.door import transport_options, web_options
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.chat.request import ChatRequest, Message, Role, TextPart
 from qwen_proxy.config.settings import Settings
-from qwen_proxy.gateway.catalogue import Catalogue
+from qwen_proxy.gateway.backend import WEB
+from qwen_proxy.gateway.model_list import Catalogue
+from qwen_proxy.gateway.routing import Directory, Listed, Naming
 from qwen_proxy.ground.errors import NoAccountUsable, ProxyError
 from qwen_proxy.operations.places import own_place
 from qwen_proxy.operations.upstream import open_destination
@@ -62,9 +64,10 @@ async def capture(settings: Settings, wish: Wish, clock: Clock, ids: Ids) -> Cap
         deadline = clock.monotonic() + settings.request_deadline_seconds
         async with QwenWeb(site) as upstream:
             models = await upstream.models(credential, deadline)
-            resolved = Catalogue(models, settings.model_map).resolve(wish.model)
-            request = ChatRequest(model=resolved.name, messages=(Message(Role.USER, (TextPart(wish.prompt),)),))
-            exchange = await upstream.capture(request, resolved.model, credential, deadline)
+            listed = Listed(backend=WEB, catalogue=Catalogue(models))
+            target = Directory([listed], Naming(aliases=settings.model_map)).find(wish.model).targets[0]
+            request = ChatRequest(model=target.name, messages=(Message(Role.USER, (TextPart(wish.prompt),)),))
+            exchange = await upstream.capture(request, target.model, credential, deadline)
     hidden = [secret.reveal() for secret in (account.password, account.cookies) if secret is not None]
     exchange = replace(exchange, secrets=(*exchange.secrets, account.email, *hidden))
     return Captured(exchange=exchange, failure=_failure(exchange, site.drift), is_simulated=destination.is_simulated)

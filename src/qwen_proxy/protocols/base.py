@@ -146,12 +146,16 @@ class CountProtocol(Dialect, Protocol):
 
 
 class ListedModel(Struct, frozen=True, kw_only=True):
-    """A model as it is offered. `id` and `name` are its two spellings, with the suffix, in the operator's order."""
+    """A model as it is offered. `id` and `name` are its two spellings, with the suffix, in the operator's order.
+
+    backend: the name of that which has it; empty where it is the name of a route.
+    """
 
     id: str
     name: str
     variant: Variant
     model: Model
+    backend: str = ""
 
 
 class ModelsProtocol(Dialect, Protocol):

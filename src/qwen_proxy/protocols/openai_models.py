@@ -13,6 +13,9 @@ from qwen_proxy.protocols.base import ErrorReply, ListedModel
 from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.openai_errors import error_reply
 
+OWNER: Final = "qwen"  # of the site's models, as the original says
+SITE: Final = "web"  # the backend that is the site
+ROUTED: Final = "route"
 CREATED_WHEN_UNKNOWN: Final = 1677610602  # the original's own constant; OpenAI's shape has no "unknown"
 
 
@@ -24,7 +27,10 @@ class CapabilitiesBody(Struct, kw_only=True):
 
 
 class ModelBody(Struct, kw_only=True):
-    """One entry. `id` and `name` are the two spellings, in the order the operator chose; both may be asked for."""
+    """One entry. `id` and `name` are the two spellings, in the order the operator chose; both may be asked for.
+
+    backend: who serves it, "route" where MODEL_ROUTES decides. upstream_id: what it is called there.
+    """
 
     id: str
     name: str
@@ -32,9 +38,10 @@ class ModelBody(Struct, kw_only=True):
     display_name: str
     description: str
     capabilities: CapabilitiesBody
+    backend: str
     object: str = "model"
     created: int = CREATED_WHEN_UNKNOWN
-    owned_by: str = "qwen"
+    owned_by: str = OWNER
     context_length: int | None = None
     max_output_tokens: int | None = None
 
@@ -71,6 +78,8 @@ def _body(listed: ListedModel) -> ModelBody:
         upstream_id=model.id,
         display_name=model.display_name,
         description=model.description,
+        backend=listed.backend or ROUTED,
+        owned_by=OWNER if listed.backend == SITE else listed.backend or ROUTED,
         created=model.created_at or CREATED_WHEN_UNKNOWN,
         context_length=model.context_tokens if chats else None,
         max_output_tokens=model.output_tokens if chats else None,

@@ -189,12 +189,18 @@ class Endpoints:
                 "ms": round((self._clock.monotonic() - exchange.started_at) * 1000, 1),
                 "key": "" if exchange.caller is None else exchange.caller.name,
                 "model": trace.model,
-                "account": masked_email(trace.account_id) if trace.account_id else "",
+                "backend": trace.backend,
+                "account": _account(trace),
                 "tries": trace.tries,
                 "failures": ",".join(trace.failures),
                 "tokens": 0 if usage is None else usage.prompt_tokens + usage.completion_tokens,
             },
         )
+
+
+def _account(trace: Trace) -> str:
+    """An account of the site is an email; others have names that tell nothing of anybody."""
+    return masked_email(trace.account_id) if "@" in trace.account_id else trace.account_id
 
 
 def visit_of(request: web.Request) -> Visit:

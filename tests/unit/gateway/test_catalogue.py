@@ -1,66 +1,18 @@
-"""What a client's spelling of a model means, and how long a list is kept."""
+"""How long a list is kept, and what happens while none can be had."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from qwen_proxy.chat.models import PLAIN, Mode, Model, Variant
-from qwen_proxy.gateway.catalogue import RETRY_AFTER_FAILURE_SECONDS, RETRY_FIRST_SECONDS, Catalogue, CatalogueSource
-from qwen_proxy.ground.errors import ModelNotFound, UpstreamUnavailable
+from qwen_proxy.chat.models import Model
+from qwen_proxy.gateway.catalogue import RETRY_AFTER_FAILURE_SECONDS, RETRY_FIRST_SECONDS, CatalogueSource
+from qwen_proxy.gateway.model_list import Catalogue
+from qwen_proxy.ground.errors import UpstreamUnavailable
 from tests.support.clock import FakeClock
 
 PLUS = Model(id="qwen3.7-plus", display_name="Qwen3.7-Plus", thinks=True, searches=True)
 MAX = Model(id="qwen3.8-max", display_name="Qwen3.8-Max", thinks=True)
-IMAGE = Model(id="qwen-image", display_name="Qwen-Image")
-MODELS = (PLUS, MAX, IMAGE)
-
-
-@pytest.mark.parametrize(
-    ("asked", "base", "variant"),
-    [
-        ("qwen3.7-plus", "qwen3.7-plus", PLAIN),
-        ("QWEN3.7-PLUS", "qwen3.7-plus", PLAIN),
-        ("Qwen3.7-Plus", "qwen3.7-plus", PLAIN),
-        (" Qwen3.7-Plus ", "qwen3.7-plus", PLAIN),
-        ("Qwen3.7-Plus-Thinking", "qwen3.7-plus", Variant(thinking=True)),
-        ("qwen3.7-plus-search", "qwen3.7-plus", Variant(search=True)),
-        ("qwen3.7-plus-thinking-search", "qwen3.7-plus", Variant(thinking=True, search=True)),
-        ("qwen3.7-plus-image", "qwen3.7-plus", Variant(mode=Mode.IMAGE)),
-        ("qwen-image", "qwen-image", PLAIN),
-        ("qwen-image-image", "qwen-image", Variant(mode=Mode.IMAGE)),
-        ("", "qwen3.7-plus", PLAIN),
-        ("gpt-5.2", "qwen3.8-max", Variant(thinking=True)),
-        ("claude-haiku", "qwen3.7-plus", PLAIN),
-    ],
-)
-def test_a_spelling_is_resolved(asked: str, base: str, variant: Variant) -> None:
-    catalogue = Catalogue(MODELS, [("GPT-*", "qwen3.8-max-thinking"), ("claude-*", "Qwen3.7-Plus")])
-    for _ in range(2):  # the second answer comes from what was kept
-        resolved = catalogue.resolve(asked)
-        assert (resolved.name.base, resolved.name.variant, resolved.model.id) == (base, variant, base)
-
-
-def test_a_real_name_wins_over_an_alias() -> None:
-    assert Catalogue(MODELS, [("*", "qwen3.8-max")]).resolve("qwen3.7-plus").model is PLUS
-
-
-@pytest.mark.parametrize("asked", ["qwen3.7-plu", "nothing-like-it", "gpt-4", "qwen9-thinking"])
-def test_an_unknown_name_is_refused_with_near_ones(asked: str) -> None:
-    with pytest.raises(ModelNotFound) as caught:
-        Catalogue(MODELS, [("gpt-*", "gone")]).resolve(asked)
-    assert ("Qwen3.7-Plus" in caught.value.near) == (asked == "qwen3.7-plu")
-
-
-def test_no_name_without_models_is_refused() -> None:
-    with pytest.raises(ModelNotFound):
-        Catalogue(()).resolve("")
-
-
-def test_what_is_kept_of_spellings_is_bounded() -> None:
-    catalogue = Catalogue(MODELS, [("x*", "qwen3.8-max")])
-    for number in range(5000):
-        assert catalogue.resolve(f"x{number}").model is MAX
 
 
 class Lists:
@@ -158,24 +110,32 @@ async def test_lifetime_zero_keeps_the_first_list_until_it_is_refreshed() -> Non
     assert (await source.refresh()).models == (MAX,)
 
 
-async def test_other_aliases_hold_at_once_without_another_fetch() -> None:
-    clock, lists = FakeClock(), Lists([PLUS, MAX])
-    source = CatalogueSource(lists, clock=clock, ttl_seconds=0, aliases=[("gpt-*", PLUS.id)])
-    source.configure(ttl_seconds=0, aliases=[("gpt-*", MAX.id)])
-    assert (await source.get()).resolve("gpt-5").model is MAX
-    first = await source.get()
-    source.configure(ttl_seconds=0, aliases=[("gpt-*", MAX.id)])
-    assert await source.get() is first
-    source.configure(ttl_seconds=0, aliases=[("gpt-*", PLUS.id)])
-    assert (await source.get()).resolve("gpt-5").model is PLUS
-    assert lists.fetched == 1
+async def test_what_is_there_is_told_without_a_fetch() -> None:
+    clock, lists = FakeClock(), Lists(UpstreamUnavailable("HTTP 503"), [PLUS], [MAX])
+    source = CatalogueSource(lists, clock=clock, ttl_seconds=60)
+    assert (source.current, source.is_due, source.was_tried) == (None, True, False)
+    with pytest.raises(UpstreamUnavailable):
+        await source.get()
+    assert (source.current, source.is_due, source.was_tried) == (None, False, True)
+    await clock.advance(RETRY_FIRST_SECONDS)
+    assert source.is_due
+    assert await source.get() is source.current
+    assert not source.is_due
+    await clock.advance(61)
+    assert source.is_due and source.current is not None and source.current.models == (PLUS,)
+
+
+def test_an_id_wins_over_a_readable_name_in_any_case() -> None:
+    other = Model(id="other", display_name="QWEN3.7-plus")
+    catalogue = Catalogue([other, PLUS])
+    assert (catalogue.named("qwen3.7-plus"), catalogue.named("other"), catalogue.named("no")) == (PLUS, other, None)
 
 
 async def test_a_shorter_lifetime_holds_for_the_list_that_is_there() -> None:
     clock, lists = FakeClock(), Lists([PLUS], [MAX])
     source = CatalogueSource(lists, clock=clock, ttl_seconds=3600)
     await source.get()
-    source.configure(ttl_seconds=10, aliases=())
+    source.configure(ttl_seconds=10)
     await clock.advance(9)
     assert (await source.get()).models == (PLUS,)
     await clock.advance(2)

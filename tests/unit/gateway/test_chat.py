@@ -35,11 +35,15 @@ from qwen_proxy.chat.request import (
     ToolChoiceKind,
 )
 from qwen_proxy.config.choices import SearchInfo
+from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.chat import COUNT_IN_THREAD_CHARS, ChatGateway, GatewayOptions
 from qwen_proxy.gateway.delivery import Delivery
+from qwen_proxy.gateway.router import Router
+from qwen_proxy.gateway.routing import Naming
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground import errors
+from qwen_proxy.runtime.ids import SystemIds
 from tests.support.clock import FakeClock
 from tests.support.counting import WordCounter
 from tests.support.scripted import Desk, Script, ScriptedUpstream
@@ -58,11 +62,12 @@ def gateway(upstream: ScriptedUpstream, desk: Desk, clock: FakeClock | None = No
     async def fetch() -> list[Model]:
         return await upstream.models(None, 0)
 
+    source = CatalogueSource(fetch, clock=clock, ttl_seconds=0)
+    backend = Backend(name=WEB, kind=BackendKind.WEB, upstream=upstream, leasing=desk, catalogue=source)
     return ChatGateway(
-        upstream,
-        desk,
-        CatalogueSource(fetch, clock=clock, ttl_seconds=0),
+        Router(lambda: (backend,), Naming()),
         clock=clock,
+        ids=SystemIds(),
         tokens=WordCounter(),
         options=GatewayOptions(
             retry_count=int(options.get("retry_count", 1)),
