@@ -32,6 +32,7 @@ WHOLE: Final = (
     "accounts/shells.py",
     "config/addresses.py",
     "config/lines.py",
+    "config/routes.py",
     "admin/original_stats.py",
     "admin/page.py",
     "admin/reading.py",

@@ -197,7 +197,7 @@ async def test_wrong_methods_and_paths_are_told_in_the_apis_shape() -> None:
             async with gateway.client.request(method, path) as response:
                 assert await refusal(response) == (405, "method_not_supported", None)
                 assert response.headers["Allow"] == allowed
-        for path in ("/", "/v1", "/v1/chat/completions/", "/v1//models", "/v1/../v1/nothing", "/%00", "/v1/models/a/b"):
+        for path in ("/", "/v1", "/v1/chat/completions/", "/v1//models", "/v1/../v1/nothing", "/%00", "/v1/model/a/b"):
             async with gateway.client.get(path) as response:
                 assert await refusal(response) == (404, "unknown_url", None), path
 

@@ -16,7 +16,7 @@ PATH = "/api/admin/settings"
 TAG = "settings"
 
 Limit = Annotated[int, Meta(ge=1, le=1000)]
-Given = str | int | float | bool | dict[str, str] | None
+Given = str | int | float | bool | dict[str, str | list[str]] | None
 
 
 class SettingBody(Struct, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class SettingsBody(Struct, frozen=True, kw_only=True):
 
 
 class SettingsPatchBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """values: by variable, as text, number, boolean, or (MODEL_MAP) as an object; null: as the start has it."""
+    """values: by variable, as text, number, boolean, (MODEL_MAP, MODEL_ROUTES) object; null: as the start has it."""
 
     values: dict[str, Given]
 

@@ -91,7 +91,10 @@ def _add_clients(
         listing = list(group)
         app.router.add_get(path, _by_header([(each, _models(endpoints, each, models.all)) for each in listing]))
         if one_path := listing[0].one_path:
-            app.router.add_get(one_path, _by_header([(each, _models(endpoints, each, models.one)) for each in listing]))
+            path_of_one = one_path.replace("{id}", "{id:.+}")  # a name may hold a slash
+            app.router.add_get(
+                path_of_one, _by_header([(each, _models(endpoints, each, models.one)) for each in listing])
+            )
     openai = OpenAIModels()
     app.router.add_get("/models", endpoints.endpoint(models.all(openai), openai, models_access, "models"))
 
