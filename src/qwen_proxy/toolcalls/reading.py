@@ -74,8 +74,8 @@ class ReadingOptions(Struct, frozen=True, kw_only=True):
     goes out before that call, or stays in the report.
 
     forms_off: of FOREIGN_FORMS and `native`, those that are not read. strict: names of tools whose calls are told
-    whole, besides those that say so. invalid_as_text: what could not be made a call is given as text at the end;
-    else it is in the report alone, unless text was sent already, so that asking again is past.
+    whole, besides those that say so. invalid_as_text: what could not be made a call is given as text at the end,
+    if there is no call at all; else it is in the report alone.
     """
 
     stop_after_first: bool = False
@@ -499,8 +499,10 @@ class CallReading:
         self.report.withheld = "".join(self._withheld)
         if self.report.committed:
             return
-        if self._unsent and (self._options.invalid_as_text or self._has_told_text):
-            self._tell(self._lead + "".join(self._unsent))
+        if self._unsent:
+            self.report.unsent = self._lead + "".join(self._unsent)
+        if self._unsent and self._options.invalid_as_text:
+            self._tell(self.report.unsent)
         elif self._lead and not self._unsent:
             self._tell(self._lead)
         self._unsent, self._lead = [], ""

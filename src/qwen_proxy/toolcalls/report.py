@@ -35,7 +35,7 @@ class ReadingReport:
     repairs, dropped: reason -> how often. committed: calls of which something was sent. cut: the reply ended within
     a call, which was left as it is if it was committed. result_invented: the model played a result itself; nothing
     behind it was read. intercepted: the site took calls for itself. withheld: text that was not sent, since a call
-    has to come first (`withhold_text`).
+    has to come first (`withhold_text`). unsent: invalid calls and what stood behind them, of a reply without any other.
     """
 
     calls: list[CallFacts] = field(default_factory=list[CallFacts])
@@ -49,6 +49,7 @@ class ReadingReport:
     call_in_thinking: bool = False
     runaway: bool = False
     withheld: str = ""
+    unsent: str = ""
 
     @property
     def hits(self) -> Counter[str]:

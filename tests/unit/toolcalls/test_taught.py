@@ -83,4 +83,5 @@ def test_what_is_invalid_is_given_as_text_if_wanted() -> None:
     text = WRITE.replace("content", "body")
     assert read(text).events == []
     assert read(text, ReadingOptions(invalid_as_text=True)).text == text
-    assert read(f"So.\n{text}").text == f"So.{text}"
+    assert read(f"So.\n{text}").text == "So."
+    assert read(f"So.\n{text}\nYes.").report.unsent == f"{text}\nYes."
