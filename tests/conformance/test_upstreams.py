@@ -32,53 +32,17 @@ async def closed(played: Played) -> bool:
     return await until(lambda: not played.open_now() and not played.simulator.open_generations, within_seconds=1)
 
 
-GOOD = [
-    "hello",
-    "[[sim think]] hello",
-    "[[sim think detail]] [[sim search both]] hello",
-    "[[sim image]] a cat",
-    "[[sim candidates one-first]] hello",
-    "[[sim bytes 1]] [[sim quirks]] [[sim crlf]] hello",
-    "[[sim gzip]] hello",
-    "[[sim zstd]] hello",
-    "[[sim drift]] [[sim done]] [[sim no-blank-line]] hello",
-    "[[sim keep-alive 3]] hello",
-]
-BAD = [
-    "[[sim error RateLimited num=6]]",
-    "[[sim error Unauthorized]]",
-    "[[sim error Not_Found status=none top]]",
-    "[[sim challenge json]]",
-    "[[sim challenge html]]",
-    "[[sim status 503]]",
-    "[[sim status 404]]",
-    "[[sim empty-body]]",
-    "[[sim empty]]",
-    "[[sim no-text]]",
-    "[[sim think-only]]",
-    "[[sim drop 0]] hello",
-    "[[sim reset 3]] [[sim repeat 20]]",
-    "[[sim drop 3]] [[sim gzip]] [[sim repeat 20]]",
-    "[[sim stream-error internal_error after=2]] [[sim repeat 20]]",
-    "[[sim stream-error internal_error form=string]]",
-    "[[sim stream-error RateLimited form=failure num=2]]",
-    "[[sim stream-error RateLimited form=bare after=2]] [[sim repeat 20]]",
-    "[[sim stream-error x form=captcha after=2]] [[sim repeat 20]]",
-    "[[sim stream-error x form=html]] [[sim repeat 20]]",
-]
-
-
 @each_upstream
 async def test_the_list_of_models_begins_with_the_default(factory: Factory) -> None:
     async with factory() as played:
-        models = await played.upstream.models(None, SystemClock().monotonic() + 5)
+        models = await played.upstream.models(played.credential, SystemClock().monotonic() + 5)
         assert models and all(model.id and model.display_name for model in models)
 
 
 @each_upstream
 async def test_good_replies_come_in_legal_order_and_leave_nothing_open(factory: Factory) -> None:
     async with factory() as played:
-        for text in GOOD:
+        for text in played.good:
             events = await reply(played, text)
             grammar = Grammar()
             grammar.feed(events)
@@ -90,7 +54,7 @@ async def test_good_replies_come_in_legal_order_and_leave_nothing_open(factory: 
 @each_upstream
 async def test_every_failure_is_one_of_ours_and_leaves_nothing_open(factory: Factory) -> None:
     async with factory() as played:
-        for text in BAD:
+        for text in played.bad:
             with pytest.raises(ProxyError):
                 await reply(played, text)
             assert await closed(played), text
@@ -99,10 +63,10 @@ async def test_every_failure_is_one_of_ours_and_leaves_nothing_open(factory: Fac
 @each_upstream
 async def test_an_outage_is_one_of_ours_too(factory: Factory) -> None:
     async with factory() as played:
-        models = await played.upstream.models(None, SystemClock().monotonic() + 5)
+        models = await played.upstream.models(played.credential, SystemClock().monotonic() + 5)
         await played.simulator.stop()
         with pytest.raises(ProxyError):
-            await played.upstream.models(None, SystemClock().monotonic() + 5)
+            await played.upstream.models(played.credential, SystemClock().monotonic() + 5)
         deadline = SystemClock().monotonic() + 5
         with pytest.raises(ProxyError):
             async with played.upstream.open(asked("hello"), models[0], played.credential, deadline):
@@ -122,7 +86,7 @@ async def test_the_deadline_holds_whatever_the_upstream_does(factory: Factory) -
 @each_upstream
 async def test_leaving_in_the_middle_closes_the_reply(factory: Factory) -> None:
     async with factory() as played:
-        models = await played.upstream.models(None, SystemClock().monotonic() + 5)
+        models = await played.upstream.models(played.credential, SystemClock().monotonic() + 5)
         deadline = SystemClock().monotonic() + 10
         request = asked("[[sim stall 3]] [[sim repeat 20]]")
         async with played.upstream.open(request, models[0], played.credential, deadline) as batches:

@@ -1,12 +1,13 @@
 """The upstreams under test: one line of UPSTREAMS each, a factory over what plays that upstream."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from qwen_proxy.accounts.model import Credential
+from qwen_proxy.chat.events import has_content
 from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import ChatRequest, Message, Role, TextPart
 from qwen_proxy.ground.secret import Secret
@@ -14,20 +15,72 @@ from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.simulator import Simulator
 from qwen_proxy.upstreams.base import Upstream
+from qwen_proxy.upstreams.openai_compatible import ApiOptions, OpenAICompatible
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.options import QwenWebOptions
 from qwen_proxy.upstreams.qwen_web.site import Site
 from qwen_proxy.upstreams.transport import Transport
+from tests.recordings.decoding import openai_recordings
+from tests.support.openai_server import OpenAIServer
+
+GOOD: Final = [
+    "hello",
+    "[[sim think]] hello",
+    "[[sim think detail]] [[sim search both]] hello",
+    "[[sim image]] a cat",
+    "[[sim candidates one-first]] hello",
+    "[[sim bytes 1]] [[sim quirks]] [[sim crlf]] hello",
+    "[[sim gzip]] hello",
+    "[[sim zstd]] hello",
+    "[[sim drift]] [[sim done]] [[sim no-blank-line]] hello",
+    "[[sim keep-alive 3]] hello",
+]
+BAD: Final = [
+    "[[sim error RateLimited num=6]]",
+    "[[sim error Unauthorized]]",
+    "[[sim error Not_Found status=none top]]",
+    "[[sim challenge json]]",
+    "[[sim challenge html]]",
+    "[[sim status 503]]",
+    "[[sim status 404]]",
+    "[[sim empty-body]]",
+    "[[sim empty]]",
+    "[[sim no-text]]",
+    "[[sim think-only]]",
+    "[[sim drop 0]] hello",
+    "[[sim reset 3]] [[sim repeat 20]]",
+    "[[sim drop 3]] [[sim gzip]] [[sim repeat 20]]",
+    "[[sim stream-error internal_error after=2]] [[sim repeat 20]]",
+    "[[sim stream-error internal_error form=string]]",
+    "[[sim stream-error RateLimited form=failure num=2]]",
+    "[[sim stream-error RateLimited form=bare after=2]] [[sim repeat 20]]",
+    "[[sim stream-error x form=captcha after=2]] [[sim repeat 20]]",
+    "[[sim stream-error x form=html]] [[sim repeat 20]]",
+]
+
+
+class Player(Protocol):
+    """What plays the other end. `open_generations`: replies that it is in the middle of."""
+
+    @property
+    def open_generations(self) -> int: ...
+    async def stop(self) -> None: ...
+    async def start(self) -> None: ...
 
 
 class Played(Struct, frozen=True):
-    """An upstream, what plays its other end, and a credential it takes. `open_now`: connections in use by a reply."""
+    """An upstream, what plays its other end, and a credential it takes. `open_now`: connections in use by a reply.
+
+    good, bad: prompts that are answered with whole replies, and with every kind of failure.
+    """
 
     upstream: Upstream
-    simulator: Simulator
+    simulator: Player
     credential: Credential
     open_now: Callable[[], int]
+    good: Sequence[str]
+    bad: Sequence[str]
 
 
 @asynccontextmanager
@@ -38,10 +91,31 @@ async def qwen_web() -> AsyncGenerator[Played]:
         async with QwenWeb(site) as upstream:
             token = Secret(simulator.issue_token("a@example.com"))
             credential = Credential(account_id="a@example.com", token=token)
-            yield Played(upstream, simulator, credential, lambda: transport.open_streams)
+            yield Played(upstream, simulator, credential, lambda: transport.open_streams, GOOD, BAD)
 
 
-UPSTREAMS: Final[dict[str, Callable[[], AbstractAsyncContextManager[Played]]]] = {"qwen_web": qwen_web}
+@asynccontextmanager
+async def openai_compatible() -> AsyncGenerator[Played]:
+    clock = SystemClock()
+    expected = {recording.name: recording.decode([recording.body]) for recording in openai_recordings()}
+    good = [name for name, each in expected.items() if each.error is None and has_content(each.events)]
+    bad = [name for name, each in expected.items() if each.error is not None]
+    async with OpenAIServer("sk-good") as server, Transport(clock) as transport:
+        options = ApiOptions(name="somewhere", base_url=server.base_url)
+        yield Played(
+            OpenAICompatible(transport, options, clock=clock, ids=SystemIds()),
+            server,
+            Credential(account_id="somewhere:1", token=Secret("sk-good")),
+            lambda: transport.open_streams,
+            ["hello", *(f"[[recording {name}]]" for name in good)],
+            ["[[sim reset 3]] [[sim repeat 20]]", *(f"[[recording {name}]]" for name in bad)],
+        )
+
+
+UPSTREAMS: Final[dict[str, Callable[[], AbstractAsyncContextManager[Played]]]] = {
+    "qwen_web": qwen_web,
+    "openai_compatible": openai_compatible,
+}
 
 
 def asked(text: str) -> ChatRequest:

@@ -1,20 +1,25 @@
 """Reads recordings and decodes them, in any pieces."""
 
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from qwen_proxy.chat.events import Batch, ChatEvent, merged
 from qwen_proxy.ground.errors import ProxyError
+from qwen_proxy.upstreams.openai_api.errors import classify_answer as classify_openai
+from qwen_proxy.upstreams.openai_api.reply import ReplyReader, is_stream
 from qwen_proxy.upstreams.qwen_web.codec import ReplyCodec
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.errors import classify_answer, effective_status, is_event_stream
 
 FOLDER: Final = Path(__file__).parent / "qwen_web"
+OPENAI_FOLDER: Final = Path(__file__).parent / "openai_compatible"
 MODEL: Final = "qwen3.7-plus"
+R = TypeVar("R", bound="Recording")
 
 
 class Facts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,11 +69,48 @@ class Recording(Struct, frozen=True):
         return FOLDER / f"{self.name}.events.json"
 
 
+class OpenAIRecording(Recording, frozen=True):
+    """Of a server that speaks OpenAI's chat completions. Ids that it leaves out are counted."""
+
+    def decode(self, pieces: Iterable[bytes]) -> Expected:
+        numbers = count(1)
+        reader = ReplyReader(MODEL, lambda: f"made_{next(numbers)}")
+        events: Batch = []
+        error = None
+        try:
+            if self.facts.status != 200:
+                raise classify_openai(self.facts.status, self.body, MODEL, self.facts.headers.get("Retry-After"))
+            if not is_stream(self.body):
+                events += reader.whole(self.body)
+            else:
+                for piece in pieces:
+                    events += reader.feed(piece)
+                events += reader.finish()
+            if reader.failure is not None:
+                raise reader.failure
+        except ProxyError as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        return Expected(merged(events), error, [])
+
+    @property
+    def expected_path(self) -> Path:
+        return OPENAI_FOLDER / f"{self.name}.events.json"
+
+
 def recordings() -> list[Recording]:
-    """All of them, by name."""
+    """All of chat.qwen.ai, by name."""
+    return _read(FOLDER, Recording)
+
+
+def openai_recordings() -> list[OpenAIRecording]:
+    """All of OpenAI-compatible servers, by name."""
+    return _read(OPENAI_FOLDER, OpenAIRecording)
+
+
+def _read(folder: Path, kind: type[R]) -> list[R]:
     return [
-        Recording(path.stem, msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Facts), path.read_bytes())
-        for path in sorted(FOLDER.glob("*.sse"))
+        kind(path.stem, msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Facts), path.read_bytes())
+        for path in sorted(folder.glob("*.sse"))
     ]
 
 

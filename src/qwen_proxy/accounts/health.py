@@ -5,6 +5,7 @@ Blame decides what rests (upstream protocol §4.7, §12.2):
 | outcome | account | exit |
 |---|---|---|
 | OUT_OF_QUOTA | that feature is parked, for the upstream's word or 15 min doubling to 24 h | |
+| THROTTLED | that feature is parked, for the upstream's word or 4 s doubling to 60 s | |
 | CHALLENGED, the first on its exit for a minute | rests 60 s (a setting), doubling to 1 h | remembers who and when |
 | CHALLENGED, another account within that minute, or on trial | | rests as long, doubling; then half-open |
 | EXIT_UNREACHABLE | | rests 5 s, doubling to 60 s |
@@ -49,6 +50,7 @@ class Growth(Struct, frozen=True):
 
 
 QUOTA: Final = Growth(15 * MINUTE, DAY)
+THROTTLE: Final = Growth(4.0, MINUTE)  # §8.6
 CHALLENGE: Final = Growth(60.0, HOUR)
 UNREACHABLE: Final = Growth(5.0, 60.0)
 FAILING: Final = Growth(30.0, 15 * MINUTE)
@@ -157,7 +159,9 @@ def after_outcome(
     health = replace(health, last_error=said, last_error_at=now, failed=health.failed + 1)
     match kind:
         case OutcomeKind.OUT_OF_QUOTA:
-            return _parked(health, outcome, now), exit
+            return _parked(health, outcome, now, QUOTA), exit
+        case OutcomeKind.THROTTLED:
+            return _parked(health, outcome, now, THROTTLE), exit
         case OutcomeKind.CHALLENGED:
             return _challenged(health, exit, account_id, said, now, challenge)
         case OutcomeKind.EXIT_UNREACHABLE:
@@ -218,14 +222,17 @@ def _exit_succeeded(exit: ExitHealth, now: float) -> ExitHealth:
     return replace(exit, challenge=forgiven(exit.challenge, now), unreachable=forgiven(exit.unreachable, now))
 
 
-def _parked(health: AccountHealth, outcome: Outcome, now: float) -> AccountHealth:
-    rest = health.parked.get(outcome.feature, NO_REST)
+def _parked(health: AccountHealth, outcome: Outcome, now: float, growth: Growth) -> AccountHealth:
+    rest = rested(health.parked.get(outcome.feature, NO_REST), outcome, now, growth)
+    return replace(health, parked={**health.parked, outcome.feature: rest})
+
+
+def rested(rest: Rest, outcome: Outcome, now: float, growth: Growth) -> Rest:
+    """After an outcome that may say itself how long to wait."""
     word = outcome.rest_seconds
     if word is not None and word > 0:
-        rest = Rest(max(rest.until, now + min(word, LONGEST_WORD_SECONDS)), rest.strikes, outcome.detail)
-    else:
-        rest = struck(rest, now, QUOTA, outcome.detail)
-    return replace(health, parked={**health.parked, outcome.feature: rest})
+        return Rest(max(rest.until, now + min(word, LONGEST_WORD_SECONDS)), rest.strikes, outcome.detail)
+    return struck(rest, now, growth, outcome.detail)
 
 
 def _challenged(

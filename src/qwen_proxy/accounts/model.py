@@ -74,6 +74,7 @@ class OutcomeKind(StrEnum):
     CLIENT_FAULT = "client_fault"
     CREDENTIAL_REJECTED = "credential_rejected"
     OUT_OF_QUOTA = "out_of_quota"
+    THROTTLED = "throttled"  # asked too often: for a moment, not for the day
     CHALLENGED = "challenged"
     EXIT_UNREACHABLE = "exit_unreachable"
     UPSTREAM_FAILED = "upstream_failed"

@@ -4,6 +4,7 @@ Legal order (chat/grammar.py checks it): ReplyStart, then parts, at most one Usa
 One part is open at a time; the next kind of event, or a new ToolCallStart, closes it.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Raw, Struct
@@ -19,7 +20,7 @@ class ReasoningDelta(Struct, frozen=True, tag="reasoning"):
     text: str
 
 
-class TextDelta(Struct, frozen=True, tag="text"):
+class TextDelta(Struct, frozen=True, omit_defaults=True, tag="text"):
     """`logprobs` is the array of OpenAI's `logprobs.content` for this text, as an upstream wrote it."""
 
     text: str
@@ -115,16 +116,19 @@ def has_content(batch: Batch) -> bool:
     return any(isinstance(event, CONTENT) for event in batch)
 
 
-def merged(events: Batch) -> Batch:
-    """The same reply with neighbouring deltas of one kind joined: two splits of one reply merge to equals.
+def joined_logprobs(arrays: Iterable[Raw | None]) -> Raw | None:
+    """One array of what stands in several; None where there is none at all."""
+    inner = [bytes(array).strip()[1:-1].strip() for array in arrays if array is not None]
+    return Raw(b"[" + b",".join(each for each in inner if each) + b"]") if inner else None
 
-    Log probabilities are lost.
-    """
+
+def merged(events: Batch) -> Batch:
+    """The same reply with neighbouring deltas of one kind joined: two splits of one reply merge to equals."""
     result: Batch = []
     for event in events:
         last = result[-1] if result else None
         if isinstance(event, TextDelta) and isinstance(last, TextDelta):
-            result[-1] = TextDelta(last.text + event.text)
+            result[-1] = TextDelta(last.text + event.text, joined_logprobs((last.logprobs, event.logprobs)))
         elif isinstance(event, ReasoningDelta) and isinstance(last, ReasoningDelta):
             result[-1] = ReasoningDelta(last.text + event.text)
         elif isinstance(event, ToolArgumentsDelta) and isinstance(last, ToolArgumentsDelta):

@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
-from qwen_proxy.accounts.health import QUOTA
+from qwen_proxy.accounts.health import QUOTA, THROTTLE
 from qwen_proxy.accounts.model import Outcome, OutcomeKind
 from qwen_proxy.ground.errors import (
     Blame,
@@ -26,6 +26,7 @@ from qwen_proxy.ground.errors import (
     NoAccountUsable,
     ProxyError,
     QuotaExhausted,
+    RateLimited,
     UpstreamChallenged,
     UpstreamTimeout,
 )
@@ -84,6 +85,8 @@ def outcome_of(error: ProxyError) -> Outcome:
     """What the account pool is told of a failed attempt."""
     kind, rest = _KINDS[error.blame], None
     match error:
+        case RateLimited():
+            kind, rest = OutcomeKind.THROTTLED, error.rest_seconds
         case QuotaExhausted():
             kind, rest = OutcomeKind.OUT_OF_QUOTA, error.rest_seconds
         case UpstreamChallenged():
@@ -96,6 +99,8 @@ def outcome_of(error: ProxyError) -> Outcome:
 def least_rest_seconds(error: ProxyError, challenge_rest_seconds: float) -> float | None:
     """How long what failed rests now at the least (accounts/health.py), for an error that does not say so itself."""
     match error:
+        case RateLimited():
+            return error.rest_seconds or THROTTLE.first_seconds
         case QuotaExhausted():
             return error.rest_seconds or QUOTA.first_seconds
         case UpstreamChallenged():

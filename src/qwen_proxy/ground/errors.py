@@ -189,11 +189,16 @@ class PromptTooLong(ClientError):
 
 
 class InputRefused(ClientError):
-    """The upstream refuses this very request (§4.7: `invalid_input`, validation); another try would too."""
+    """The upstream refuses this very request (§4.7: `invalid_input`, validation); another try would too.
 
-    def __init__(self, code: str) -> None:
-        super().__init__(f"the upstream refuses this request ({code})")
+    why: the upstream's own sentence, where it comes from a server that the operator chose and speaks of the request.
+    param: the field that it names.
+    """
+
+    def __init__(self, code: str, why: str = "", *, param: str | None = None) -> None:
+        super().__init__(f"the upstream refuses this request ({code})" + (f": {why}" if why else ""))
         self.code = code
+        self.param = param
 
 
 class ContentRefused(InputRefused):
@@ -210,8 +215,8 @@ class AccountError(ProxyError):
 class CredentialRejected(AccountError):
     """An effective 401 (§1.4): the token is not taken, whatever its own expiry says."""
 
-    def __init__(self) -> None:
-        super().__init__("the upstream rejects the account's token")
+    def __init__(self, why: str = "the upstream rejects the account's token") -> None:
+        super().__init__(why)
 
 
 class SignInReason(Enum):
@@ -238,6 +243,14 @@ class QuotaExhausted(AccountError):
         super().__init__("the account's quota for this feature is used up")
         self.rest_seconds = rest_seconds
         self.retry_after_seconds = rest_seconds
+
+
+class RateLimited(QuotaExhausted):
+    """The upstream wants this key, or account, to ask less often for a moment (§8.6): its quota is not at its end."""
+
+    def __init__(self, rest_seconds: float | None = None) -> None:
+        super().__init__(rest_seconds)
+        self.args = ("the upstream limits how often it may be asked",)
 
 
 class QuotaElsewhere(QuotaExhausted):

@@ -17,6 +17,7 @@ from qwen_proxy.ground.errors import (
     ClientError,
     ContentRefused,
     ExitError,
+    InputRefused,
     InvalidRequest,
     KeyLimitReached,
     MethodNotAllowed,
@@ -29,6 +30,7 @@ from qwen_proxy.ground.errors import (
     PromptTooLong,
     ProxyError,
     QuotaExhausted,
+    RateLimited,
     RequestTooSlow,
     RouteNotFound,
     ShuttingDown,
@@ -79,6 +81,7 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     ContentRefused: Terms(400, _INVALID, "content_policy_violation"),
     AccountError: Terms(502, "upstream_error", "upstream_auth"),
     QuotaExhausted: Terms(429, "rate_limit_error", "upstream_quota"),
+    RateLimited: Terms(429, "rate_limit_error", "rate_limit_exceeded"),
     ExitError: Terms(502, "upstream_error", "upstream_unavailable"),
     UpstreamChallenged: Terms(503, "upstream_error", "upstream_verification_required"),
     UpstreamError: Terms(502, "upstream_error", "upstream_unavailable"),
@@ -104,7 +107,8 @@ def error_body(error: ProxyError, request_id: str) -> bytes:
     """
     terms = terms_of(error)
     message = without_details(request_id) if terms is INTERNAL else str(error)
-    told = {"message": message, "type": terms.type, "param": _param(error), "code": terms.code}
+    code = error.code if isinstance(error, InputRefused) and terms.code is None else terms.code
+    told = {"message": message, "type": terms.type, "param": _param(error), "code": code}
     return msgspec.json.encode({"error": told})
 
 
@@ -115,7 +119,7 @@ def error_reply(error: ProxyError, request_id: str) -> ErrorReply:
 
 
 def _param(error: ProxyError) -> str | None:
-    if isinstance(error, InvalidRequest):
+    if isinstance(error, InvalidRequest | InputRefused):
         return error.param
     if isinstance(error, ModelNotFound):
         return "model"

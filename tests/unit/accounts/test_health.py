@@ -89,6 +89,13 @@ def test_a_shorter_word_does_not_end_a_longer_rest_and_none_lasts_for_ever() -> 
     assert health.parked[CHAT].until == NOW + LONGEST_WORD_SECONDS
 
 
+def test_being_asked_too_often_parks_for_a_moment() -> None:
+    health, _ = after(OutcomeKind.THROTTLED, rest_seconds=7)
+    assert health.parked[Feature.CHAT].until == NOW + 7
+    health, _ = after(OutcomeKind.THROTTLED)
+    assert health.parked[Feature.CHAT].until == NOW + 4
+
+
 @pytest.mark.parametrize("word", [None, 0, -3])
 def test_quota_without_a_word_parks_for_a_quarter_of_an_hour_doubling_to_a_day(word: float | None) -> None:
     health, at, lengths = HEALTHY, NOW, list[float]()

@@ -19,6 +19,7 @@ ROWS: list[tuple[ProxyError, Verdict, OutcomeKind]] = [
         OutcomeKind.CREDENTIAL_REJECTED,
     ),
     (errors.QuotaExhausted(3600), Verdict.OTHER_ACCOUNT, OutcomeKind.OUT_OF_QUOTA),
+    (errors.RateLimited(7), Verdict.OTHER_ACCOUNT, OutcomeKind.THROTTLED),
     (errors.QuotaElsewhere(), Verdict.OTHER_ACCOUNT, OutcomeKind.OUT_OF_QUOTA),
     (errors.UpstreamChallenged("html"), Verdict.CHALLENGED, OutcomeKind.CHALLENGED),
     (errors.ExitUnreachable("refused"), Verdict.OTHER_EXIT, OutcomeKind.EXIT_UNREACHABLE),
@@ -30,6 +31,7 @@ ROWS: list[tuple[ProxyError, Verdict, OutcomeKind]] = [
     (errors.UpstreamFailed("internal_error"), Verdict.PAUSE, OutcomeKind.UPSTREAM_FAILED),
     (errors.ReplyEmpty("nothing"), Verdict.PAUSE, OutcomeKind.UPSTREAM_FAILED),
     (errors.ReplyCut(), Verdict.PAUSE, OutcomeKind.UPSTREAM_FAILED),
+    (errors.ReplyUnfit("intercepted", "the call was taken"), Verdict.PAUSE, OutcomeKind.UPSTREAM_FAILED),
     (errors.InputRefused("invalid_input"), Verdict.GIVE_UP, OutcomeKind.CLIENT_FAULT),
     (errors.ModelNotFound("x"), Verdict.GIVE_UP, OutcomeKind.CLIENT_FAULT),
     (errors.NoAccountUsable("none"), Verdict.GIVE_UP, OutcomeKind.CANCELLED),
@@ -69,6 +71,8 @@ def test_the_upstreams_word_on_how_long_to_rest_is_handed_on() -> None:
 def test_how_long_something_rests_at_the_least_is_known_of_quota_and_challenges_only() -> None:
     assert least_rest_seconds(errors.QuotaExhausted(7200), 60) == 7200
     assert least_rest_seconds(errors.QuotaExhausted(), 60) == 900
+    assert least_rest_seconds(errors.RateLimited(7), 60) == 7
+    assert least_rest_seconds(errors.RateLimited(), 60) == 4
     assert least_rest_seconds(errors.UpstreamChallenged("json"), 60) == 60
     assert least_rest_seconds(errors.ReplyCut(), 60) is None
 

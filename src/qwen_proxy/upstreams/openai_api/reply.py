@@ -1,0 +1,249 @@
+"""A streamed or whole answer of chat completions, decoded into our events. Pure.
+
+| state | a chunk with content | finish_reason | `[DONE]` | the end of the body | an error object |
+|---|---|---|---|---|---|
+| open | its events | told | over | ReplyCut | raised |
+| told | its events | told | over | over | raised |
+| over | – | – | – | – | – |
+
+Over: Usage (where one was told, with or without choices beside it, the last one counts), then Finish. A reply of
+nothing is ReplyEmpty, unless its end says why: `length`, `content_filter`.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from qwen_proxy.chat.events import (
+    Batch,
+    Finish,
+    FinishReason,
+    MediaKind,
+    MediaOutput,
+    ReasoningDelta,
+    ReplyStart,
+    Source,
+    SourcesFound,
+    TextDelta,
+    Usage,
+)
+from qwen_proxy.ground.errors import ProxyError, ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
+from qwen_proxy.ground.sse import SseDecoder
+from qwen_proxy.upstreams.openai_api.calls import CallStream
+from qwen_proxy.upstreams.openai_api.errors import classify, error_in
+from qwen_proxy.upstreams.openai_api.wire import (
+    CallBody,
+    ChoiceBody,
+    DeltaBody,
+    LogprobsBody,
+    ReplyBody,
+    UsageBody,
+    decode_reply,
+)
+
+DONE: Final = b"[DONE]"
+FINISHES: Final = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+    "function_call": FinishReason.TOOL_CALLS,
+    "content_filter": FinishReason.CONTENT_FILTER,
+}
+BROKEN: Final = frozenset(("abort", "cancelled", "error"))  # a reply that ends so did not end well
+EXPLAINED: Final = (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
+
+
+def is_stream(first: bytes) -> bool:
+    """Whether a body with these first bytes is to be read as events, whatever its headers say.
+
+    Raises UpstreamProtocolError for a web page; what is left is an answer in one piece.
+    """
+    start = first.lstrip()[:1]
+    if start == b"<":
+        raise UpstreamProtocolError("a web page instead of a reply: is the base URL right?")
+    return start != b"{"
+
+
+class ReplyReader:
+    """Feed it a stream's bytes in any portions, then `finish`; or `whole` once with a body that is no stream.
+
+    A batch may be empty. `failure`: why the reply is none, once that is known; what came before it is still in the
+    batch. `is_over`: there is nothing more to read. new_id: for calls that have no id. model: as it was asked for, for
+    errors.
+    """
+
+    def __init__(self, model: str, new_id: Callable[[], str]) -> None:
+        self._model = model
+        self._frames = SseDecoder()
+        self._calls = CallStream(new_id)
+        self._has_started = False
+        self._has_ended = False
+        self._has_spoken = False
+        self._has_thought = False
+        self._finish: FinishReason | None = None
+        self._usage: Usage | None = None
+        self._logprobs: list[Raw] = []  # of tokens whose text has not come: pieces of one character
+        self._cited: set[str] = set()
+        self.failure: ProxyError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self._has_ended or self.failure is not None
+
+    def feed(self, chunk: bytes) -> Batch:
+        """In order. Nothing is read behind `[DONE]`."""
+        batch: Batch = []
+        try:
+            for payload in self._frames.feed(chunk):
+                if self.is_over:
+                    break
+                self._payload(payload, batch)
+        except ProxyError as error:
+            self.failure = error
+        return batch
+
+    def finish(self, *, is_clean: bool = True) -> Batch:
+        """The body has ended. is_clean: it did not break off."""
+        batch: Batch = []
+        try:
+            for payload in self._frames.finish():
+                if not self.is_over:
+                    self._payload(payload, batch)
+            if not self.is_over:
+                self._end_of_body(batch, is_clean)
+        except ProxyError as error:
+            self.failure = error
+        return batch
+
+    def whole(self, body: bytes) -> Batch:
+        """An answer in one piece, from a server that does not stream."""
+        batch: Batch = []
+        try:
+            reply = self._take(body, batch)
+            if not reply.choices:
+                raise UpstreamProtocolError("an answer without choices")
+            self._end(batch)
+        except ProxyError as error:
+            self.failure = error
+        return batch
+
+    def _payload(self, payload: bytes, batch: Batch) -> None:
+        if payload == DONE:
+            self._end(batch)
+        elif payload.strip():
+            self._take(payload, batch)
+
+    def _end_of_body(self, batch: Batch, is_clean: bool) -> None:
+        if (error := error_in(self._frames.stray)) is not None:
+            raise classify(error, self._model)
+        if self._finish is not None:
+            self._end(batch)
+        elif self._has_started or not is_clean:
+            raise ReplyCut
+        elif self._frames.stray.strip():
+            raise UpstreamProtocolError("an answer that is no stream of events")
+        else:
+            raise ReplyEmpty("nothing")
+
+    def _take(self, payload: bytes, batch: Batch) -> ReplyBody:
+        try:
+            reply = decode_reply(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise UpstreamProtocolError("a chunk of no known shape") from error
+        if reply.error and reply.error != b"null":
+            raise classify(error_in(payload), self._model)
+        if not self._has_started:
+            self._has_started = True
+            batch.append(ReplyStart(reply.id or ""))
+        if reply.choices:
+            self._choice(reply.choices[0], batch)
+        if reply.usage is not None:
+            self._usage = _usage(reply.usage) or self._usage
+        return reply
+
+    def _choice(self, choice: ChoiceBody, batch: Batch) -> None:
+        delta = choice.delta or choice.message
+        if choice.logprobs is not None:
+            self._keep_logprobs(choice.logprobs)
+        if delta is not None:
+            self._delta(delta, batch)
+        reason = choice.finish_reason
+        if reason:
+            if reason in BROKEN:
+                raise UpstreamFailed(f"finish_reason {reason}")
+            self._finish = FINISHES.get(reason, FinishReason.STOP)
+
+    def _delta(self, delta: DeltaBody, batch: Batch) -> None:
+        if thought := delta.reasoning_content or delta.reasoning:
+            self._has_thought = True
+            self._logprobs.clear()  # of what is thought: our events have no place for them
+            self._calls.put(ReasoningDelta(thought), batch)
+        if text := delta.text or delta.refusal:
+            self._has_spoken = True
+            self._calls.put(TextDelta(text, self._taken_logprobs()), batch)
+        if delta.images:
+            self._images(delta, batch)
+        if delta.annotations:
+            self._sources(delta, batch)
+        if delta.tool_calls:
+            self._calls.take(delta.tool_calls, batch)
+        elif delta.function_call is not None:
+            self._calls.take([CallBody(index=0, function=delta.function_call)], batch)
+
+    def _images(self, delta: DeltaBody, batch: Batch) -> None:
+        for image in delta.images or ():
+            url = image.image_url and image.image_url.url
+            if url and url.startswith(("https://", "http://", "data:image/")):
+                self._has_spoken = True
+                self._calls.put(MediaOutput(MediaKind.IMAGE, url), batch)
+
+    def _sources(self, delta: DeltaBody, batch: Batch) -> None:
+        cited = [each.url_citation for each in delta.annotations or () if each.url_citation is not None]
+        found = {
+            each.url: Source(each.url, each.title or "", each.content or "")
+            for each in cited
+            if each.url and each.url not in self._cited
+        }
+        if found:
+            self._cited.update(found)
+            self._calls.put(SourcesFound(tuple(found.values())), batch)
+
+    def _keep_logprobs(self, logprobs: LogprobsBody) -> None:
+        self._logprobs += logprobs.content or ()
+
+    def _taken_logprobs(self) -> Raw | None:
+        if not self._logprobs:
+            return None
+        taken = Raw(b"[" + b",".join(bytes(each) for each in self._logprobs) + b"]")
+        self._logprobs.clear()
+        return taken
+
+    def _end(self, batch: Batch) -> None:
+        self._has_ended = True
+        self._calls.finish(batch)
+        has_content = self._has_spoken or self._calls.has_calls
+        reason = self._finish or FinishReason.STOP
+        if reason not in EXPLAINED:
+            if not has_content:
+                raise ReplyEmpty("thinking_only" if self._has_thought else "nothing")
+            if self._calls.has_calls:
+                reason = FinishReason.TOOL_CALLS
+        if self._usage is not None:
+            batch.append(self._usage)
+        batch.append(Finish(reason))
+
+
+def _usage(body: UsageBody) -> Usage | None:
+    """None for one that says nothing, as servers send before they know."""
+    if not body.prompt_tokens and not body.completion_tokens:
+        return None
+    prompt, completion = body.prompt_tokens_details, body.completion_tokens_details
+    return Usage(
+        prompt_tokens=body.prompt_tokens or 0,
+        completion_tokens=body.completion_tokens or 0,
+        reasoning_tokens=(completion and completion.reasoning_tokens) or 0,
+        cached_tokens=(prompt and prompt.cached_tokens) or 0,
+    )
