@@ -52,6 +52,10 @@ check: lint types coverage test
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
+# Damaged tool calls: how many are read back, and the cost. ARGS="--live URL" asks real models.
+toolbench: $(STAMP)
+	$(BIN)/python -m bench.toolbench $(ARGS)
+
 # Real clients, unmodified, each installed at a version of its own into .clients/ (Node's need npm).
 clients: $(STAMP)
 	$(BIN)/python -m clients $(ARGS)

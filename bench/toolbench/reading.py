@@ -1,0 +1,104 @@
+"""Hands texts to the gateway's reader, and tells what came out of it."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from functools import cache
+
+from bench.toolbench.corpus import Case
+from bench.toolbench.judging import Read
+from bench.toolbench.kit import KIT, Arguments
+from qwen_proxy.chat.events import Batch, TextDelta, ToolArgumentsDelta, ToolCallStart
+from qwen_proxy.chat.request import Tool
+from qwen_proxy.simulator.forms import FOREIGN, taught_block
+from qwen_proxy.simulator.roles import Call
+from qwen_proxy.simulator.taught import Taught
+from qwen_proxy.toolcalls.form import MARKERS
+from qwen_proxy.toolcalls.reading import CallReading, ReadingOptions
+from qwen_proxy.toolcalls.toolbox import Toolbox
+
+NONCE = "7f3a"
+FORM = Taught(NONCE, MARKERS.call, MARKERS.arg, MARKERS.end)
+
+
+@cache
+def toolbox() -> Toolbox:
+    return Toolbox(tuple(Tool(tool.name, "", tool.schema) for tool in KIT))
+
+
+def reading(nonce: str) -> CallReading:
+    numbers = itertools.count(1)
+    return CallReading(
+        toolbox(), form=MARKERS, nonce=nonce, options=ReadingOptions(), ids=lambda: f"call_{next(numbers)}"
+    )
+
+
+def read(case: Case | str, pieces: Sequence[str], *, nonce: str | None = None) -> Read:
+    """The calls and the text that a client gets of these pieces, and what the reading says about the rest."""
+    reader = reading(nonce or (NONCE if isinstance(case, str) else case.taught.nonce))
+    batches = [reader.feed([TextDelta(piece)]) for piece in pieces]
+    batches.append(reader.finish())
+    return _told(reader, batches)
+
+
+def _told(reader: CallReading, batches: Sequence[Batch]) -> Read:
+    names: list[str] = []
+    sent: list[str] = []
+    text = ""
+    for event in itertools.chain.from_iterable(batches):
+        if isinstance(event, TextDelta):
+            text += event.text
+        elif isinstance(event, ToolCallStart):
+            names.append(event.name)
+            sent.append("")
+        elif isinstance(event, ToolArgumentsDelta):
+            sent[-1] += event.text
+    calls: list[tuple[str, Arguments]] = []
+    unfinished: list[str] = []
+    for name, arguments in zip(names, sent, strict=True):
+        try:
+            calls.append((name, json.loads(arguments)))
+        except ValueError:
+            unfinished.append(f"{name}: {arguments[-80:]!r} is left unfinished")
+    report = reader.report
+    told = [f"{one.name}: {one.errors}" for one in report.invalid]
+    told += [word for word in ("cut", "result_invented", "runaway") if getattr(report, word)]
+    # A call may be left unfinished only where the reading says that it was cut, or what is wrong with it.
+    broken = unfinished if unfinished and not told else unfinished[1:]
+    return Read(tuple(calls), text, tuple(told), bool(unfinished), tuple(broken))
+
+
+def call_text(form: str, content: str) -> str:
+    """A call that writes a file of this content."""
+    call = Call("Write", {"file_path": "/srv/app/file.py", "content": content})
+    if form in FOREIGN:
+        return str(FOREIGN[form](call))
+    return str(taught_block(call, FORM, {"file_path": True, "content": True}))
+
+
+def read_cost(pieces: Sequence[str]) -> None:
+    """What is timed: nothing but the reading."""
+    reader = reading(NONCE)
+    for piece in pieces:
+        reader.feed([TextDelta(piece)])
+    reader.finish()
+
+
+def silent_reads(pieces: Sequence[str]) -> tuple[int, int]:
+    """Of the reads that bring bytes of a raw value: how many there are, and how many give the client nothing.
+
+    A line end, and the beginning of a line as long as it may become a marker, have to wait for what follows; a read
+    that brings nothing else is not counted.
+    """
+    reader = reading(NONCE)
+    reads = silent = 0
+    is_open, waiting = False, ""
+    for piece in pieces:
+        found = reader.feed([TextDelta(piece)])
+        is_open = is_open or bool(found)
+        waiting = (waiting + piece).rpartition("\n")[2]
+        may_wait = piece in ("\n", "\r\n") or (len(waiting) >= len(piece) and "[[".startswith(waiting[:2]))
+        if is_open and not may_wait:
+            reads += 1
+            silent += not found
+    return reads, silent
