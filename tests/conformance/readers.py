@@ -103,6 +103,137 @@ def _openai_error(body: bytes) -> tuple[str, str]:
     return error["message"], error["type"]
 
 
+def _anthropic_body(streamed: bool) -> bytes:
+    fields = {"messages": [{"role": "user", "content": "hello"}], "stream": streamed, "max_tokens": 4000}
+    return msgspec.json.encode(fields | {"tools": [{"type": "web_search_20250305", "name": "web_search"}]})
+
+
+class _Blocks:
+    """What the blocks of a Messages reply say, each whole."""
+
+    def __init__(self) -> None:
+        self.text = self.reasoning = ""
+        self.calls: list[tuple[str, str, str]] = []
+        self.sources: list[str] = []
+
+    def add(self, block: Json, *, is_whole: bool = True) -> None:
+        match block["type"]:
+            case "text":
+                assert block["text"]
+                self.text += block["text"]
+            case "thinking":
+                assert block["signature"] or not is_whole
+                self.reasoning += block["thinking"]
+            case "tool_use":
+                assert block["id"].startswith("toolu_")
+                self.calls.append((block["id"], block["name"], msgspec.json.encode(block["input"]).decode()))
+            case "web_search_tool_result":
+                self.sources += [each["url"] for each in block["content"]]
+            case kind:
+                assert kind == "server_tool_use"
+
+
+def _anthropic_stream(written: bytes) -> Read:
+    """As strict about the order of events as the SDKs' accumulators are."""
+    blocks = _Blocks()
+    finish = error = ""
+    tokens: int | None = None
+    begun = ended = False
+    block: Json | None = None
+    arguments, index = "", 0
+    *frames, rest = written.split(b"\n\n")
+    assert rest == b""
+    for frame in frames:
+        name, _, data = frame.decode().partition("\n")
+        event: Json = msgspec.json.decode(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}" and not error and not ended
+        match event["type"]:
+            case "ping":
+                pass
+            case "error":
+                error = event["error"]["message"]
+            case "message_start":
+                assert not begun and event["message"]["content"] == []
+                begun = True
+            case "content_block_start":
+                assert begun and block is None and not finish and event["index"] == index
+                assert not event["content_block"].get("input")
+                block, arguments = event["content_block"], ""
+            case "content_block_delta":
+                assert block is not None and event["index"] == index
+                delta: Json = event["delta"]
+                match delta["type"]:
+                    case "text_delta":
+                        block["text"] += delta["text"]
+                    case "thinking_delta":
+                        assert not block["signature"]
+                        block["thinking"] += delta["thinking"]
+                    case "signature_delta":
+                        block["signature"] = delta["signature"]
+                    case kind:
+                        assert kind == "input_json_delta"
+                        arguments += delta["partial_json"]
+            case "content_block_stop":
+                assert block is not None and event["index"] == index
+                if block["type"] == "tool_use":
+                    block["input"] = _object(arguments)
+                blocks.add(block)
+                block, index = None, index + 1
+            case "message_delta":
+                assert begun and block is None and not finish
+                finish, tokens = event["delta"]["stop_reason"], event["usage"]["output_tokens"]
+            case kind:
+                assert kind == "message_stop" and finish
+                ended = True
+    if block is not None:
+        assert error
+        blocks.add(block, is_whole=False)
+    return Read(
+        text=blocks.text,
+        reasoning=blocks.reasoning,
+        calls=tuple(blocks.calls),
+        sources=tuple(blocks.sources),
+        finish=finish,
+        completion_tokens=tokens,
+        error=error,
+        ended=ended,
+    )
+
+
+def _object(text: str) -> Json:
+    """An object, or an empty one in its place."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _anthropic_result(body: bytes) -> Read:
+    reply: Json = msgspec.json.decode(body)
+    assert (reply["type"], reply["role"]) == ("message", "assistant")
+    blocks = _Blocks()
+    for block in reply["content"]:
+        blocks.add(block)
+    return Read(
+        text=blocks.text,
+        reasoning=blocks.reasoning,
+        calls=tuple(blocks.calls),
+        sources=tuple(blocks.sources),
+        finish=reply["stop_reason"],
+        completion_tokens=reply["usage"]["output_tokens"],
+        ended=True,
+    )
+
+
+def _anthropic_error(body: bytes) -> tuple[str, str]:
+    reply: Json = msgspec.json.decode(body)
+    assert reply["type"] == "error" and reply["request_id"]
+    return reply["error"]["message"], reply["error"]["type"]
+
+
 READERS: Final = {
-    "openai_chat": Reader(body=_openai_body, stream=_openai_stream, result=_openai_result, error=_openai_error)
+    "openai_chat": Reader(body=_openai_body, stream=_openai_stream, result=_openai_result, error=_openai_error),
+    "anthropic_messages": Reader(
+        body=_anthropic_body, stream=_anthropic_stream, result=_anthropic_result, error=_anthropic_error
+    ),
 }

@@ -155,10 +155,14 @@ JSON = st.recursive(
 FIELDS = [
     "messages", "model", "stream", "stream_options", "max_tokens", "stop", "n", "reasoning_effort", "enable_thinking",
     "thinking_budget", "tools", "tool_choice", "functions", "function_call", "response_format", "modalities", "audio",
+    "system", "thinking", "output_config", "stop_sequences", "thread", "metadata", "source", "input", "display",
     "role", "content", "type", "text", "image_url", "url", "name", "function", "tool_calls", "tool_call_id", "id",
 ]  # fmt: skip
 SHAPES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.sampled_from(["user", "assistant", "tool", "text", "function", ""]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["user", "assistant", "system", "tool", "text", "function", "tool_use", "tool_result", ""]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
     max_leaves=20,
 )

@@ -1,14 +1,15 @@
 """Every chat-like protocol: one route each, the same path behind it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TypeVar
 
 from aiohttp import web
 from msgspec import Struct
 
 from qwen_proxy.accounts.model import Feature
-from qwen_proxy.chat.events import Finish
+from qwen_proxy.chat.events import Batch, Finish, FinishReason, ReplyStart, Usage, UsageOrigin
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.config.keys import ClientKey
@@ -135,12 +136,23 @@ class ChatRoutes:
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
         folder = Folder()
-        async with self._gateway.open(
-            question.request, question.route, trace, session=question.session, in_one=True
-        ) as batches:
+        async with self._open(question, trace, in_one=True) as batches:
             async for batch in batches:
                 folder.feed(batch)
         return folder.result()
+
+    def _open(
+        self, question: "_Question", trace: Trace, *, in_one: bool = False
+    ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
+        if question.request.sampling.max_tokens == 0:
+            return aclosing(self._nothing(question.request, trace))
+        return self._gateway.open(question.request, question.route, trace, session=question.session, in_one=in_one)
+
+    async def _nothing(self, request: ChatRequest, trace: Trace) -> AsyncGenerator[Batch]:
+        """The reply to who wants no token of it, as Anthropic's clients do to fill a cache: nobody is asked."""
+        prompt_tokens = await self._gateway.count_prompt(request)
+        trace.usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=0, origin=UsageOrigin.COUNTED)
+        yield [ReplyStart(), trace.usage, Finish(FinishReason.LENGTH)]
 
     async def _stream(
         self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope
@@ -217,7 +229,7 @@ class ChatRoutes:
         """
         opening = encoder.start()
         now = self._clock.monotonic
-        async with self._gateway.open(question.request, question.route, trace, session=question.session) as batches:
+        async with self._open(question, trace) as batches:
             async for batch in batches:
                 if not reply.headers_sent:
                     reply.response.headers.extend(_served(trace))

@@ -12,7 +12,7 @@ from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
-from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, ToolChoiceKind
+from qwen_proxy.chat.request import ChatRequest, ToolChoiceKind
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.backend import Backend, account_name
 from qwen_proxy.gateway.delivery import Delivery
@@ -20,7 +20,7 @@ from qwen_proxy.gateway.overflow import Line, moves_on
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route
 from qwen_proxy.gateway.reply import ReplyShaper
 from qwen_proxy.gateway.router import Router
-from qwen_proxy.gateway.routing import Route, Target, ordered, share_of
+from qwen_proxy.gateway.routing import Route, Target, ordered, searching, share_of
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.gateway.verdict import Past, Verdict, judge, least_rest_seconds, outcome_of
 from qwen_proxy.ground.errors import (
@@ -87,10 +87,13 @@ class ChatGateway:
     ) -> tuple[ChatRequest, Route]:
         """Where the request may go. The request that comes back is for the first target of the route.
 
+        A client may want a search without a name that says so: `request.model.variant.search`.
         caller: whose key has to allow it; None: nobody's. Raises ModelNotFound, NotAllowed, NoAccountUsable (a route
         of which nothing is there), UnsupportedParameter, PromptTooLong, or why there is no list.
         """
         route = await find_route(self._router, request.model.base, caller, scope)
+        if request.model.variant.search:
+            route = searching(route)
         refusal: ProxyError | None = None
         for place, target in enumerate(route.targets):
             asked = structs.replace(request, model=target.name)
@@ -373,9 +376,3 @@ def _refuse_what_comes_later(request: ChatRequest, upstream: Upstream) -> None:
         raise UnsupportedParameter(
             "tools are not supported yet; leave them out, or set tool_choice to 'none'", param="tools"
         )
-    for index, message in enumerate(request.messages):
-        for part in message.parts:
-            if isinstance(part, ImagePart | FilePart):
-                raise UnsupportedParameter(
-                    "images and files are not supported yet; send text only", param=f"messages[{index}].content"
-                )

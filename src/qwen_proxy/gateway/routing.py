@@ -338,6 +338,18 @@ def ordered(targets: Sequence[Target], draw: Callable[[str], float]) -> tuple[Ta
     return tuple(sorted(targets, key=score))
 
 
+def searching(route: Route) -> Route:
+    """The same, with a search by every target whose model can search."""
+    targets = [
+        structs.replace(target, name=structs.replace(name, variant=structs.replace(name.variant, search=True)))
+        if target.model.searches
+        else target
+        for target in route.targets
+        for name in (target.name,)
+    ]
+    return structs.replace(route, targets=tuple(targets))
+
+
 def share_of(seed: str, place: str) -> float:
     """Evenly spread over what is above 0 up to 1, always the same for the same two words."""
     digest = blake2b(f"{seed}\n{place}".encode(errors="surrogatepass"), digest_size=8).digest()

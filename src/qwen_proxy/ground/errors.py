@@ -127,6 +127,13 @@ class NotFound(ClientError):
         super().__init__(f"there is no {what}")
 
 
+class ThreadNotFound(NotFound):
+    """Of Anthropic's message threads none is kept; a client that hears of it sends the whole conversation."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"message thread that ends with {message_id[:100]!r}; send the whole conversation in messages")
+
+
 class AlreadyExists(ClientError):
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} exists already")

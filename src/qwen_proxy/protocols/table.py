@@ -9,6 +9,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from qwen_proxy.protocols.anthropic_messages import AnthropicCount, AnthropicMessages
+from qwen_proxy.protocols.anthropic_models import AnthropicModels
 from qwen_proxy.protocols.base import ClientProtocol, CountProtocol, ModelsProtocol
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.openai_models import OpenAIModels
@@ -46,8 +48,14 @@ class ModelsRoute(Struct, frozen=True):
     header: str = ""
 
 
-PROTOCOLS: Final = (ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),)
+PROTOCOLS: Final = (
+    ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),
+    ProtocolRoute("anthropic_messages", "/v1/messages", "messages", AnthropicMessages()),
+)
 
-COUNTERS: Final[tuple[CountRoute, ...]] = ()
+COUNTERS: Final = (CountRoute("anthropic_count", "/v1/messages/count_tokens", "messages", AnthropicCount()),)
 
-MODEL_LISTS: Final = (ModelsRoute("openai", "/v1/models", "/v1/models/{id}", OpenAIModels()),)
+MODEL_LISTS: Final = (
+    ModelsRoute("anthropic", "/v1/models", "/v1/models/{id}", AnthropicModels(), header="anthropic-version"),
+    ModelsRoute("openai", "/v1/models", "/v1/models/{id}", OpenAIModels()),
+)

@@ -21,10 +21,9 @@ from qwen_proxy.chat.events import (
     UsageOrigin,
 )
 from qwen_proxy.chat.grammar import Grammar
-from qwen_proxy.chat.models import Model, ModelName
+from qwen_proxy.chat.models import PLAIN, Model, ModelName, Variant
 from qwen_proxy.chat.request import (
     ChatRequest,
-    ImagePart,
     Message,
     Part,
     Role,
@@ -349,7 +348,6 @@ async def test_leaving_behind_the_finish_still_counts_as_a_success() -> None:
     [
         ("Qwen3.7-Plus-image", (TextPart("x"),), (), "model"),
         ("Qwen3.7-Plus", (TextPart("x"),), (Tool("f"),), "tools"),
-        ("Qwen3.7-Plus", (ImagePart("https://example.com/a.png"),), (), "messages[0].content"),
     ],
 )
 async def test_what_can_not_be_honoured_is_refused_by_name(
@@ -359,6 +357,16 @@ async def test_what_can_not_be_honoured_is_refused_by_name(
     with pytest.raises(errors.UnsupportedParameter) as caught:
         await gateway(scripted(GOOD), Desk("a")).resolve(request)
     assert caught.value.param == param
+
+
+async def test_a_search_that_the_client_wants_besides_the_name_is_made_by_every_model_that_can() -> None:
+    chat = gateway(ScriptedUpstream(GOOD, models=[structs.replace(MODEL, searches=True)]), Desk("a"))
+    wish = ModelName(MODEL.id, Variant(search=True))
+    request = ChatRequest(model=wish, messages=(Message(Role.USER, (TextPart("x"),)),))
+    asked, route = await chat.resolve(request)
+    assert asked.model == route.targets[0].name == wish
+    plain, _ = await gateway(scripted(GOOD), Desk("a")).resolve(request)
+    assert plain.model.variant == PLAIN
 
 
 async def test_tools_that_may_not_be_called_do_no_harm() -> None:

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from qwen_proxy.chat.models import Mode, Model
-from qwen_proxy.chat.request import ChatRequest, Message, TextPart
+from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, Message, TextPart
 from qwen_proxy.ground.errors import PromptTooLong, UnsupportedParameter
 from qwen_proxy.upstreams.qwen_web.wire import (
     CompletionBody,
@@ -50,6 +50,15 @@ def features(request: ChatRequest, model: Model) -> FeatureConfigBody:
         thinking_format="summary",
         thinking_budget=msgspec.UNSET if budget is None else budget,
     )
+
+
+def refuse_attachments(messages: Sequence[Message]) -> None:
+    """Nothing is uploaded yet; what stands in a tool's result is told of in the prompt. Raises UnsupportedParameter."""
+    for index, message in enumerate(messages):
+        if any(isinstance(part, ImagePart | FilePart) for part in message.parts):
+            raise UnsupportedParameter(
+                "this upstream takes no images and files yet; send text only", param=f"messages[{index}].content"
+            )
 
 
 def surely_fits(messages: Sequence[Message], limit_bytes: int) -> bool:

@@ -20,6 +20,7 @@ from qwen_proxy.upstreams.qwen_web.asking import (
     encode_completion,
     encode_new_chat,
     features,
+    refuse_attachments,
     surely_fits,
 )
 from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
@@ -59,6 +60,7 @@ class QwenWeb:
 
     def check(self, request: ChatRequest) -> None:
         chat_type(request)
+        refuse_attachments(request.messages)
         if not surely_fits(request.messages, self._site.options.max_prompt_bytes):
             check_size(render(request.messages), self._site.options.max_prompt_bytes)
 

@@ -4,7 +4,18 @@ import msgspec
 import pytest
 
 from qwen_proxy.chat.models import PLAIN, Mode, Model, ModelName, Variant
-from qwen_proxy.chat.request import ChatRequest, Message, Part, Reasoning, Role, TextPart, ToolCallPart
+from qwen_proxy.chat.request import (
+    ChatRequest,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from qwen_proxy.chat.transcript import render
 from qwen_proxy.ground.errors import PromptTooLong, UnsupportedParameter
 from qwen_proxy.upstreams.qwen_web.asking import (
@@ -13,6 +24,7 @@ from qwen_proxy.upstreams.qwen_web.asking import (
     encode_completion,
     encode_new_chat,
     features,
+    refuse_attachments,
     surely_fits,
 )
 
@@ -155,3 +167,14 @@ def test_a_quick_look_never_says_that_too_much_fits(parts: tuple[Part, ...], fit
     assert surely_fits(messages, 120 * 1024) is fits
     if fits:
         check_size(render(messages), 120 * 1024)
+
+
+@pytest.mark.parametrize(
+    "part", [ImagePart("https://x.example/a.png"), FilePart("document", "https://x.example/a.pdf")]
+)
+def test_an_attachment_is_refused_by_its_messages_place(part: Part) -> None:
+    said = Message(Role.USER, (TextPart("look"),))
+    refuse_attachments([said, Message(Role.USER, (ToolResultPart("c1", (ImagePart("data:,"),)),))])
+    with pytest.raises(UnsupportedParameter) as refused:
+        refuse_attachments([said, Message(Role.USER, (TextPart("look"), part))])
+    assert refused.value.param == "messages[1].content"
