@@ -178,7 +178,9 @@ async def test_a_key_is_taken_from_either_header_and_a_version_is_not_looked_at(
     async with running() as gateway:
         body = {"model": MODEL, "max_tokens": 50, "messages": said("[[sim say Good day]]")}
         for headers in ({"x-api-key": USER_KEY}, {"Authorization": f"Bearer {USER_KEY}"}):
-            async with httpx2.AsyncClient(base_url=gateway.url, headers={"anthropic-version": "1999-01-01"}) as client:
+            async with httpx2.AsyncClient(
+                timeout=50, base_url=gateway.url, headers={"anthropic-version": "1999-01-01"}
+            ) as client:
                 reply = await client.post("/v1/messages?beta=true", json=body, headers=headers)
                 assert reply.status_code == 200, reply.text
                 assert reply.headers["request-id"] == reply.headers["x-request-id"]
@@ -218,7 +220,7 @@ async def test_a_silent_upstream_is_bridged_with_pings() -> None:
     async with running(HEADER_COMMIT_SECONDS="0.05", HEARTBEAT_SECONDS="0.05") as gateway:
         body = {"model": MODEL, "max_tokens": 50, "stream": True, "messages": said("[[sim delay 400ms]] hello")}
         headers = {"x-api-key": USER_KEY}
-        async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        async with httpx2.AsyncClient(timeout=50, base_url=gateway.url) as client:
             written = (await client.post("/v1/messages", json=body, headers=headers)).text
         assert written.startswith('event: ping\ndata: {"type":"ping"}\n\n')
         assert written.endswith('event: message_stop\ndata: {"type":"message_stop"}\n\n')
