@@ -57,13 +57,17 @@ class Kind(Enum):
 
 
 class Begun(NamedTuple):
-    """taught: what a taught opening says. form, opening: a foreign one's. fence: the line that stands before it."""
+    """taught: what a taught opening says. form, opening: a foreign one's. fence: the line that stands before it.
+
+    is_doubtful: it stands right under a line that closes a fence, or opens one.
+    """
 
     kind: Kind
     taught: Opening | None = None
     form: str = ""
     opening: str = ""
     fence: str = ""
+    is_doubtful: bool = False
 
 
 class Found(NamedTuple):
@@ -109,16 +113,26 @@ class Arbiter:
         self._is_begin = True  # nothing but blanks so far, or since a call
         self._fence = ""
         self._examples = 0
+        self._block = ""  # the nonce of a shown call that is not ours
+        self._is_under_fence = False  # a fence was closed on the last line, if it was not opened
         self._skips = False
 
-    def resume(self, *, behind_call: bool) -> None:
-        """Go on behind a call, or with the text of something that was none."""
+    def resume(self) -> None:
+        """Go on behind a call."""
         self._held, self._at_line_start, self._has_feed = "", True, False
-        if behind_call:
-            self.behind_call = self._is_begin = True
-            self._fence, self._examples = "", 0
+        self.behind_call = self._is_begin = True
+        self._fence, self._examples, self._block, self._is_under_fence = "", 0, "", False
+
+    def skip(self, text: str, opaque: int) -> str:
+        """Go on with a text that something begins which was no call after all; so much of it passes unseen."""
+        self._held, self._at_line_start, self._has_feed = "", not opaque, False
+        if opaque:
+            for line in text[:opaque].split("\n")[:-1]:
+                self._release(line, whole=True)
+            self._is_begin = self._is_under_fence = False
         else:
             self._skips = True
+        return text[:opaque]
 
     def feed(self, text: str, *, ended: bool = False) -> Found:
         """ended: no more will come, so that nothing is held any longer."""
@@ -172,10 +186,16 @@ class Arbiter:
         self._skips = False
         if line.strip():
             self._is_begin = False
+        if whole and len(line) <= self._markers.limit and self._markers.lead[0] in line:
+            if self._block and self._markers.ends(line, self._block):
+                self._block = ""
+            else:
+                self._block = self._block or self._markers.foreign_nonce(line)
+        self._is_under_fence = False
         fence = _FENCE.fullmatch(line) if whole and len(line) <= LINE_CHARACTERS else None
         if self._fence:
             if fence and fence[1].startswith(self._fence) and not fence[2]:
-                self._fence = ""
+                self._fence, self._is_under_fence = "", True
         elif fence and not (fence[1][0] == "`" and "`" in fence[2]):
             self._fence = fence[1]
         elif example := _EXAMPLE.match(line[:LINE_CHARACTERS]):
@@ -197,7 +217,7 @@ class Arbiter:
             return self._fenced(line, whole, buffer, end, ended)
         if start in "`~":
             return _Held.HELD if not whole and _may_be_fence(line) else None
-        if self._fence or self._examples:
+        if self._in_example:
             return self._closes_example(line, whole)
         return self._foreign(line, whole)
 
@@ -231,7 +251,7 @@ class Arbiter:
 
     @property
     def _in_example(self) -> bool:
-        return bool(self._fence or self._examples)
+        return bool(self._fence or self._examples or self._block)
 
     def _fenced(self, line: str, whole: bool, buffer: str, end: int, ended: bool) -> _Judgement:
         """A fence that may open around a call: the line behind it decides."""
@@ -249,7 +269,7 @@ class Arbiter:
             return judged
         if isinstance(judged, Begun) and judged.kind is Kind.TAUGHT:
             return judged._replace(fence=fence)
-        if not self._is_begin or self._examples:
+        if not self._is_begin or self._examples or self._block:
             return None
         judged = self._foreign(inner, inner_whole)
         if isinstance(judged, Begun) and judged.kind is Kind.FOREIGN:
@@ -268,7 +288,7 @@ class Arbiter:
         lower = line[:LINE_CHARACTERS].lower()
         for opening, form in self._openings.items():
             if lower.startswith(opening):
-                return Begun(Kind.FOREIGN, None, form, line[: len(opening)])
+                return Begun(Kind.FOREIGN, None, form, line[: len(opening)], is_doubtful=self._is_under_fence)
         if self._bare and self._is_begin and (bare := _BARE.match(line)):
             is_sure = whole or bare.end() < len(line) or line[0] == "{"
             return Begun(Kind.FOREIGN, None, "bare") if is_sure else _Held.HELD

@@ -15,7 +15,7 @@ from qwen_proxy.toolcalls.prepare import Prepared, from_pairs, from_value, param
 from qwen_proxy.toolcalls.readers.taught import CUT, ArgumentOpened, ArgumentText, CallEnded, TaughtEvent
 from qwen_proxy.toolcalls.repair import repaired
 from qwen_proxy.toolcalls.toolbox import OfferedTool
-from qwen_proxy.toolcalls.values import DUPLICATE, NotJson, encode
+from qwen_proxy.toolcalls.values import DUPLICATE, NotJson, encode, escaped
 
 COMMIT_CHARACTERS: Final = 8192
 BODY: Final = "body"
@@ -50,6 +50,8 @@ class TaughtCall:
 
     def feed(self, events: list[TaughtEvent]) -> str:
         """The JSON to send now, as far as the call is committed."""
+        if self._streams and len(events) == 1 and isinstance(event := events[0], ArgumentText):
+            return escaped(event.text)
         self._sent = ""
         for event in events:
             if isinstance(event, ArgumentText):
@@ -63,7 +65,7 @@ class TaughtCall:
 
     def _text(self, text: str) -> None:
         if self._streams:
-            self._sent += encode(text)[1:-1]
+            self._sent += escaped(text)
             return
         if self._key is None:
             self._body.append(text)
@@ -91,7 +93,7 @@ class TaughtCall:
         for name, text in pairs:
             self._member(name, text)
         self._stream_value(key)
-        self._sent += encode(value)[1:-1]
+        self._sent += escaped(value)
 
     def _open_value(self, key: str) -> None:
         self._key, self._value, self._streams = key, [], False
@@ -144,7 +146,7 @@ class TaughtCall:
 
     def _end(self, event: CallEnded) -> None:
         self.is_over = True
-        if event.how == CUT and not self._is_whole():
+        if event.how == CUT and not self._is_whole(event.behind_line):
             self.cut = True
             return
         if event.how:
@@ -156,7 +158,7 @@ class TaughtCall:
         self._sent += "}"
         self.errors += [f'"{name}" is a required property' for name in self._tool.required if name not in self._seen]
 
-    def _is_whole(self) -> bool:
+    def _is_whole(self, behind_line: bool) -> bool:
         """Of a call without its end marker: whether its last value is JSON that can't go on."""
         if self._streams:
             return False
@@ -165,8 +167,11 @@ class TaughtCall:
             return text.endswith("}") or (not text and not self._tool.parameters)
         key = resolve_key(self._tool, self._key, self._seen)
         parameter = self._tool.parameters.get(key)
-        text = "".join(self._value).strip()
-        if parameter is None or "string" in parameter.types or not text.endswith(_SELF_DELIMITING):
+        written = "".join(self._value)
+        text = written.strip()
+        if parameter is None or "string" in parameter.types or not text:
+            return False
+        if not (behind_line or written.endswith("\n") or text.endswith(_SELF_DELIMITING)):
             return False
         try:
             value = repaired(text, ended=False).value

@@ -66,7 +66,6 @@ class Markers:
         self.lead = _common(heads)
         self._words = [head[len(self.lead) :] for head in heads]
         self._call = _lenient(form.call)
-        self._arg = _lenient(form.arg)
         self._end = _lenient(form.end)
         named = _loose(form.arg, r"[^\]\n]+?")
         self._anywhere = re.compile(f"(?P<arg>{named})|(?P<end>{_loose(form.end, '')})", re.IGNORECASE)
@@ -89,10 +88,15 @@ class Markers:
             return None
         return Opening(lenient[2], lenient[1], is_exact=lenient[1] == self.nonce)
 
-    def argument(self, line: str) -> str | None:
-        """The parameter whose value a line opens, also with a nonce one edit away."""
-        lenient = self._arg.fullmatch(line.rstrip(_BLANKS))
-        return lenient[2] if lenient and is_near(lenient[1], self.nonce) else None
+    def foreign_nonce(self, line: str) -> str:
+        """The nonce of a line that would open a call if it were ours; empty for any other line."""
+        lenient = self._call.fullmatch(line.rstrip(_BLANKS))
+        return lenient[1] if lenient else ""
+
+    def ends(self, line: str, nonce: str) -> bool:
+        """Whether a line ends a call with that nonce."""
+        lenient = self._end.fullmatch(line.rstrip(_BLANKS))
+        return lenient is not None and lenient[1] == nonce
 
     def is_near_end(self, line: str) -> bool:
         """Whether a line ends a call, also with a nonce one edit away."""

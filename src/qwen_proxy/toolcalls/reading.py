@@ -284,7 +284,7 @@ class CallReading:
             return ""
         if begun.kind is Kind.FOREIGN:
             reader: Reader = _READERS[begun.form](self._toolbox, begun.opening)
-            if begun.fence:
+            if begun.fence or begun.is_doubtful:
                 reader = FencedReader(reader, begun.fence, (*self._openings, self._call_head, "```"))
             self._foreign = reader
             return rest
@@ -405,7 +405,7 @@ class CallReading:
     def _behind_call(self, form: str, rest: str) -> str:
         self._count_debris()
         self._form = form
-        self._arbiter.resume(behind_call=True)
+        self._arbiter.resume()
         self._is_in_prose = False
         if self.report.committed and self._options.stop_after_first:
             self._stop()
@@ -420,8 +420,8 @@ class CallReading:
             if self._failed_readings == MAX_FAILED_READINGS:
                 self._openings.clear()
                 self.report.dropped["too_many_readings"] += 1
-            self._arbiter.resume(behind_call=False)
-            return outcome.text
+            self._pass_text(self._arbiter.skip(outcome.text, outcome.opaque))
+            return outcome.text[outcome.opaque :]
         return self._foreign_calls(outcome)
 
     def _foreign_calls(self, found: CallsRead) -> str:
@@ -435,6 +435,7 @@ class CallReading:
             if not self.done:
                 self._whole_call(call.tool, call.prepared, found.form)
             self.done |= self._options.stop_after_first
+        self.report.cut |= found.cut
         return self._behind_call(found.form, found.rest)
 
     # The upstream's own

@@ -13,8 +13,8 @@ Each step that was needed is named in `Decoded.repairs`:
 | `escapes`            | backslashes before what needs none                                    |
 | `comments`           | `//` and `/* */`                                                      |
 
-What is open at the end is closed only where something showed that the value ends there (`ended`): never for a text
-that was cut.
+What is open at the end is closed only where something showed that the value ends there: brackets with `ended`, which a
+closing mark of any form gives; a string with `sure` alone, since it may hold such a mark itself.
 """
 
 import re
@@ -53,7 +53,7 @@ _ENDS_ITEM: Final = re.compile(
 _ENDS_WHOLE: Final = re.compile(r"\s*\Z")
 
 
-def repaired(text: str, *, ended: bool = True) -> Decoded:
+def repaired(text: str, *, ended: bool = True, sure: bool = True) -> Decoded:
     """The JSON value of a text, repaired as far as needed; raises NotJson."""
     repairs: list[str] = []
     if fenced := _FENCED.match(text):
@@ -65,7 +65,7 @@ def repaired(text: str, *, ended: bool = True) -> Decoded:
         except NotJson:
             continue
         return Decoded(found.value, found.text, (*repairs, *found.repairs))
-    value, reasons = Tolerant(text, ended=ended).whole()
+    value, reasons = Tolerant(text, ended=ended, sure=ended and sure).whole()
     return Decoded(value, encode(value), tuple(dict.fromkeys([*repairs, *reasons])))
 
 
@@ -97,11 +97,12 @@ def _with_debris(text: str) -> Decoded:
 class Tolerant:
     """Reads one value. `reasons`: what had to be repaired."""
 
-    def __init__(self, text: str, *, ended: bool) -> None:
+    def __init__(self, text: str, *, ended: bool, sure: bool) -> None:
         self.reasons: list[str] = []
         self._text = text
         self._at = 0
         self._ended = ended
+        self._sure = sure
         self._depth = 0
 
     def whole(self) -> tuple[Any, list[str]]:
@@ -228,7 +229,7 @@ class Tolerant:
 
     def _unclosed(self) -> str:
         """What is left for a string without its quote: all but the brackets that end what is around it."""
-        if not self._ended:
+        if not self._sure:
             raise NotJson("it ends within a string")
         self.reasons.append(CLOSED)
         rest = self._text[self._at :]
@@ -263,7 +264,7 @@ class Tolerant:
                 self.reasons.append(LITERALS)
             return _LITERALS.get(found[0].lower())
         found = _BARE.match(self._text, self._at)
-        if found is None or (found.end() == len(self._text) and not self._ended):
+        if found is None or (found.end() == len(self._text) and not self._sure):
             raise NotJson("no value where one has to be")
         self.reasons.append(QUOTES)
         self._at = found.end()

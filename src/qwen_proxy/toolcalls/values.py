@@ -1,6 +1,7 @@
 """JSON as a call's arguments need it: strict, the first of equal keys, no lone surrogates. Pure."""
 
 import json
+from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple, cast
 
 from qwen_proxy.toolcalls.schemas import depth_of
@@ -68,6 +69,11 @@ def encode(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError as error:
         raise NotJson(str(error)) from error
+
+
+def escaped(text: str) -> str:
+    """A piece of a JSON string, without quotes."""
+    return encode_basestring(text)[1:-1]
 
 
 def without_lone_surrogates(value: Any) -> Any:

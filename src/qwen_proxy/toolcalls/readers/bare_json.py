@@ -10,5 +10,6 @@ class BareReader(JsonReader):
 
     form: ClassVar[str] = "bare"
     openings: ClassVar[tuple[str, ...]] = ("{", "[")
-    closings: ClassVar[tuple[str, ...]] = ("</tool_call>", "\n[[end", "\n```")
+    separators: ClassVar[tuple[str, ...]] = ('\n{"name"', "\n{'name'")
+    closings: ClassVar[tuple[str, ...]] = ("</tool_call>", "\n[[end", "\n```", *separators)
     is_marked: ClassVar[bool] = False

@@ -16,19 +16,32 @@ class Written(NamedTuple):
     prepared: Prepared
 
 
+UNREADABLE: Final = "it could not be read"
+
+
+def unreadable(tool: OfferedTool) -> tuple[Written, ...]:
+    """A call of a tool whose arguments can't be made out."""
+    return (Written(tool, Prepared("", (), (UNREADABLE,))),)
+
+
 class CallsRead(NamedTuple):
-    """form: how they are written. text: what they were read from. rest: what follows."""
+    """form: how they are written. text: what they were read from. rest: what follows. cut: the text ended within."""
 
     form: str
     calls: tuple[Written, ...]
     text: str
     rest: str
+    cut: bool = False
 
 
 class NotACall(NamedTuple):
-    """All text that the reader was given: it is text after all."""
+    """All text that the reader was given: it is text after all.
+
+    opaque: so much of it is the call of a tool that is not offered, in which no other call is looked for.
+    """
 
     text: str
+    opaque: int = 0
 
 
 Outcome = CallsRead | NotACall

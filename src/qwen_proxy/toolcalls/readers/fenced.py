@@ -39,7 +39,7 @@ class FencedReader:
 
     def _of(self, outcome: Outcome) -> Outcome | None:
         if isinstance(outcome, NotACall):
-            return NotACall(self._fence + outcome.text)
+            return NotACall(self._fence + outcome.text, outcome.opaque and outcome.opaque + len(self._fence))
         self._found, self._behind = outcome, outcome.rest
         return self._judged()
 
@@ -57,5 +57,5 @@ class FencedReader:
         return self._text()
 
     def _text(self) -> NotACall:
-        found = self._found
-        return NotACall(self._fence + (found.text if found else "") + self._behind)
+        block = self._fence + (self._found.text if self._found else "")
+        return NotACall(block + self._behind, len(block))

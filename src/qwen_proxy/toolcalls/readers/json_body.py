@@ -22,10 +22,11 @@ from qwen_proxy.toolcalls.readers.base import (
     Written,
     best,
     is_valid,
+    unreadable,
 )
 from qwen_proxy.toolcalls.readers.shapes import FIRST_KEYS, NAMES, calls_in
 from qwen_proxy.toolcalls.repair import repaired
-from qwen_proxy.toolcalls.toolbox import Toolbox
+from qwen_proxy.toolcalls.toolbox import OfferedTool, Toolbox
 from qwen_proxy.toolcalls.values import NotJson, decode
 
 BARE_CHARACTERS: Final = 8192  # after which a bare object has to have named an offered tool
@@ -33,7 +34,7 @@ _LONGEST_CLOSING: Final = 16
 _OUTSIDE: Final = re.compile(r'["{}\[\]]')
 _INSIDE: Final = re.compile(r'["\\]')
 _FIRST_KEY: Final = re.compile(r"""\s*[\[\s]*\{\s*(?:["'“]?([\w$]+)|$|["'“]$)""")
-_NAMED: Final = re.compile(rf"""["'](?:{"|".join(NAMES)})["']\s*:\s*["']([^"'\n]{{1,128}})["']""")
+_NAMED: Final = re.compile(rf"""[{{,\s"'](?:{"|".join(NAMES)})["']?\s*:\s*["']([^"'\n]{{1,128}})["']""")
 _DECORATION: Final = re.compile(r"\s*(?::\s*)?(?:`{3}\w*\s*)?")
 
 
@@ -76,6 +77,7 @@ class JsonReader:
 
     form: ClassVar[str] = "json"
     closings: ClassVar[tuple[str, ...]] = ()
+    separators: ClassVar[tuple[str, ...]] = ()  # of the closings, those that open the next call
     is_marked: ClassVar[bool] = True  # something before the JSON says that it is a call
 
     def __init__(self, toolbox: Toolbox, opening: str) -> None:
@@ -102,7 +104,8 @@ class JsonReader:
         start = len(self._opening)
         found = _DECORATION.match(self._head, start)
         start = found.end() if found else start
-        if start == len(self._head) and len(self._head) < 200:
+        left = self._head[start:]
+        if len(self._head) < 200 and (not left or (len(left) < 3 and not left.strip("`"))):
             return None
         first = _FIRST_KEY.match(self._head, start)
         if self._head[start : start + 1] not in ("{", "["):
@@ -131,8 +134,7 @@ class JsonReader:
         self._size += len(piece)
         if not self._is_checked and self._size >= BARE_CHARACTERS:
             self._is_checked = True
-            named = _NAMED.search("".join(self._pieces)[:BARE_CHARACTERS])
-            if named is None or self._toolbox.resolve(named[1]) is None:
+            if self._named("".join(self._pieces)) is None:
                 return self._text()
         return self._search_closings(piece) if self._is_damaged else None
 
@@ -146,8 +148,7 @@ class JsonReader:
             return self._read_body(piece[end:])
         calls = calls_in(decoded, self._toolbox)
         if not calls:
-            self._pieces = [whole, piece[end:]]
-            return self._text()
+            return NotACall(whole + piece[end:], len(whole) if self._names(decoded.value) else 0)
         return CallsRead(self.form, calls, whole, piece[end:])
 
     def _search_closings(self, piece: str) -> Outcome | None:
@@ -166,13 +167,14 @@ class JsonReader:
             self._look = at + len(mark)
             calls = self._made_out(text[self._start : at], ended=True)
             if is_valid(calls):
-                return CallsRead(self.form, calls, text[: self._look], text[self._look :])
+                end = at if mark in self.separators else self._look
+                return CallsRead(self.form, calls, text[:end], text[end:])
             self._tries.append(calls)
         return None
 
     def _made_out(self, text: str, *, ended: bool) -> tuple[Written, ...]:
         try:
-            return calls_in(repaired(text, ended=ended), self._toolbox)
+            return calls_in(repaired(text, ended=ended, sure=False), self._toolbox)
         except NotJson:
             return ()
 
@@ -187,7 +189,22 @@ class JsonReader:
         is_complete = self._extent.is_complete and text.rstrip().endswith("}")
         last = self._made_out(text[self._start :], ended=is_complete and not self._is_damaged)
         calls = best([tried for tried in (last, *self._tries) if tried])
-        return CallsRead(self.form, calls, text, "") if calls else self._text()
+        if not calls and (tool := self._named(text)):
+            calls = unreadable(tool)
+        if not calls:
+            return self._text()
+        is_cut = not is_valid(calls) and not self._tries and (not self._is_damaged or not self.is_marked)
+        return CallsRead(self.form, calls, text, "", is_cut)
+
+    @staticmethod
+    def _names(value: object) -> bool:
+        return isinstance(value, dict) and any(name in value for name in NAMES)
+
+    def _named(self, text: str) -> OfferedTool | None:
+        """The offered tool that the beginning of an object names."""
+        named = _NAMED.search(text, 0, BARE_CHARACTERS)
+        found = self._toolbox.resolve(named[1]) if named else None
+        return found[0] if found else None
 
     def _text(self) -> NotACall:
         return NotACall(self._head + "".join(self._pieces))

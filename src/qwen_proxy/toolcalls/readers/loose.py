@@ -36,4 +36,7 @@ def _value(text: str) -> str:
     """Without the line feeds that belong to the markers, and blanks behind the first of them."""
     first, feed, rest = text.partition("\n")
     text = rest if feed and not first.strip() else text.lstrip(" ")
-    return text.removesuffix("\n").removesuffix("\r")
+    text, feed, last = text.rpartition("\n")
+    if not feed or last.strip(" \t"):
+        text += feed + last
+    return text.removesuffix("\r")

@@ -6,8 +6,9 @@ tried first with those tags in it paired, then without.
 
 import re
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
+from qwen_proxy.chat.request import Tool
 from qwen_proxy.toolcalls.prepare import Prepared, from_pairs
 from qwen_proxy.toolcalls.readers.base import (
     MAX_CALL_CHARACTERS,
@@ -16,8 +17,7 @@ from qwen_proxy.toolcalls.readers.base import (
     NotACall,
     Outcome,
     Written,
-    best,
-    is_valid,
+    unreadable,
 )
 from qwen_proxy.toolcalls.toolbox import OfferedTool, Toolbox
 
@@ -27,6 +27,14 @@ _CLOSES: Final = re.compile(r"</(?:\w+:)?(?:function|invoke|tool_call|function_c
 _BEHIND_CALL: Final = re.compile(r"\s*</(?:\w+:)?(?:tool_call|function_calls)>")
 _OPENS_CDATA: Final = re.compile(r"\s*<!\[CDATA\[")
 _CDATA: Final = re.compile(r"\s*<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+
+
+class _Made(NamedTuple):
+    """end: behind its closing tag."""
+
+    call: Written
+    end: int
+    is_offered: bool
 
 
 class TagReader:
@@ -55,7 +63,7 @@ class TagReader:
         self._size += len(text)
         if before > MAX_CALL_CHARACTERS:
             return NotACall("".join(self._pieces))
-        if before < _HEAD_CHARACTERS <= self._size and not self._names_a_tool():
+        if before < _HEAD_CHARACTERS <= self._size and not self._has_head():
             return NotACall("".join(self._pieces))
         whole = ""
         offset = self._size - len(window)
@@ -66,54 +74,56 @@ class TagReader:
             whole = whole or "".join(self._pieces)
             self._next_try = end + (end >> 1) if self._tried else end
             self._tried += 1
-            if found := self._calls(whole[:end], whole):
-                return found
+            made = self._made_out(whole[:end], paired=True)
+            if made is not None and not made.call.prepared.errors:
+                return self._calls(made, whole)
         return None
 
-    def _names_a_tool(self) -> bool:
-        head = self.head.match("".join(self._pieces))
-        return head is not None and self._toolbox.resolve(head[1]) is not None
+    def _has_head(self) -> bool:
+        return self.head.match("".join(self._pieces)) is not None
 
     def finish(self) -> Outcome:
         whole = "".join(self._pieces)
-        ends = [closing.end() for closing in _CLOSES.finditer(whole)][:MAX_TRIES]
-        for end in ends:
-            if found := self._calls(whole[:end], whole):
-                return found
-        calls = best([calls for end in (*ends[-1:], len(whole)) if (calls := self._made_out(whole[:end]))])
-        return CallsRead(self.form, calls, whole, "") if calls else NotACall(whole)
-
-    def _calls(self, text: str, whole: str) -> CallsRead | None:
-        calls = self._made_out(text)
-        if not is_valid(calls):
-            return None
-        behind = _BEHIND_CALL.match(whole, len(text))
-        end = behind.end() if behind else len(text)
-        return CallsRead(self.form, calls, whole[:end], whole[end:])
-
-    def _made_out(self, text: str) -> tuple[Written, ...]:
-        """The call that a text is, as far as it ends with one."""
-        head = self.head.match(text)
+        head = self.head.match(whole)
         found = self._toolbox.resolve(head[1]) if head else None
-        if head is None or found is None:
-            return ()
-        tool, renamed = found
-        tries = [self._with(tool, renamed, text, head.end(), paired) for paired in (True, False)]
-        return best([tried for tried in tries if tried])
+        ends = [closing.end() for closing in _CLOSES.finditer(whole)]
+        tries = [*ends[:MAX_TRIES], *ends[MAX_TRIES:][-MAX_TRIES:], len(whole)]
+        made = [made for paired in (True, False) for end in tries if (made := self._made_out(whole[:end], paired))]
+        best = next((made for made in made if not made.call.prepared.errors), next(iter(made), None))
+        if found is None:
+            return NotACall(whole, best.end if best else 0)
+        if best is None:
+            return CallsRead(self.form, unreadable(found[0]), whole, "", not ends)
+        return self._calls(best, whole)
 
-    def _with(self, tool: OfferedTool, renamed: str, text: str, at: int, paired: bool) -> tuple[Written, ...]:
+    def _calls(self, made: _Made, whole: str) -> Outcome:
+        behind = _BEHIND_CALL.match(whole, made.end)
+        end = behind.end() if behind else made.end
+        if not made.is_offered:
+            return NotACall(whole, end)
+        return CallsRead(self.form, (made.call,), whole[:end], whole[end:])
+
+    def _made_out(self, text: str, paired: bool) -> _Made | None:
+        """The call that a text begins with, if it is all there. paired: tags within a value are."""
+        head = self.head.match(text)
+        if head is None:
+            return None
+        tool, renamed = self._toolbox.resolve(head[1]) or (None, "")
         pairs: list[tuple[str, str]] = []
+        at = head.end()
         while opened := self.parameter.match(text, at):
             end = self._value_end(text, opened.end(), paired)
             if end is None:
-                return ()
+                return None
             pairs.append((opened[1], self._value(text[opened.end() : end[0]])))
             at = end[1]
-        if not self.call_end.match(text, at):
-            return ()
-        prepared: Prepared = from_pairs(tool, pairs)
+        ended = self.call_end.match(text, at)
+        if ended is None:
+            return None
+        meant = tool or OfferedTool(Tool(head[1]))
+        prepared: Prepared = from_pairs(meant, pairs)
         repairs = (renamed, *prepared.repairs) if renamed else prepared.repairs
-        return (Written(tool, prepared._replace(repairs=repairs)),)
+        return _Made(Written(meant, prepared._replace(repairs=repairs)), ended.end(), tool is not None)
 
     def _value_end(self, text: str, at: int, paired: bool) -> tuple[int, int] | None:
         """Where a value ends, and where to go on."""

@@ -25,9 +25,13 @@ class ArgumentText(NamedTuple):
 
 
 class CallEnded(NamedTuple):
-    """how: empty for an end marker; `half_end`, `near_end` or `missing_end` for what passes as one; `cut` for none."""
+    """how: empty for an end marker; `half_end`, `near_end` or `missing_end` for what passes as one; `cut` for none.
+
+    behind_line: the line before the end is whole.
+    """
 
     how: str
+    behind_line: bool = True
 
 
 TaughtEvent = ArgumentOpened | ArgumentText | CallEnded
@@ -49,6 +53,9 @@ class TaughtReader:
     def feed(self, text: str) -> list[TaughtEvent]:
         """What the text adds. All but what may be a marker is told at once."""
         buffer = self._held + text
+        if not self._is_line_start and not self._has_cr and self._lead[:2] not in buffer and buffer[-1] != "\n":
+            self._held = ""
+            return [ArgumentText(buffer)]  # the usual case, in the middle of a value
         events: list[TaughtEvent] = []
         told = look = 0
         while True:
@@ -99,9 +106,7 @@ class TaughtReader:
             return [CallEnded("half_end")]
         if self._markers.is_near_end(line):
             return self._over([], "near_end", behind)
-        events: list[TaughtEvent] = []
-        _tell(events, held)
-        return self._over(events, CUT, "")
+        return [CallEnded(CUT, behind_line=held.startswith(("\n", "\r\n")))]
 
     def _over(self, events: list[TaughtEvent], how: str, rest: str) -> list[TaughtEvent]:
         self.rest = rest
@@ -120,8 +125,11 @@ class TaughtReader:
         at = buffer.find(self._lead, look)
         line_at = at + 1 if at >= 0 else -1
         if at < 0:
-            sizes = range(min(len(self._lead) - 1, len(buffer) - look), 0, -1)
-            at = len(buffer) - next((size for size in sizes if buffer.endswith(self._lead[:size])), 0)
+            at = len(buffer)
+            for size in range(min(len(self._lead) - 1, at - look), 0, -1):
+                if buffer.endswith(self._lead[:size]):
+                    at -= size
+                    break
         if self._has_cr and at > told and buffer[at - 1] == "\r":
             at -= 1
         return at, line_at
