@@ -6,14 +6,13 @@ With `--live URL` nothing is simulated here: a fixed set of tasks is asked of th
 import argparse
 import asyncio
 import os
-import random
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bench.toolbench import cost, live, payloads, shows
 from bench.toolbench.corpus import Case, cases, pieces
 from bench.toolbench.judging import Result, Tally, judge
+from bench.toolbench.payloads import Chance
 from bench.toolbench.reading import call_text, read, read_cost, silent_reads
 
 SEEN_SEED = 20261124
@@ -35,17 +34,17 @@ class Bars:
             self.missed.append(what)
 
 
-def run_corpus(seed: int, times: int) -> tuple[Tally, Iterator[tuple[Case, Result, str]]]:
+def run_corpus(seed: int, times: int, *, own: bool = True) -> tuple[Tally, list[tuple[Case, Result, str]]]:
     """The tally of a corpus, and what went wrong in it, one by one."""
     tally = Tally()
     wrong: list[tuple[Case, Result, str]] = []
-    chance = random.Random(seed + 1)
-    for case in cases(seed, times):
+    chance = Chance(seed + 1)
+    for case in cases(seed, times, own=own):
         result, why = judge(case, read(case, pieces(case.text, chance)))
         tally.add(case, result)
         if result in (Result.LOST, Result.FALSE):
             wrong.append((case, result, why))
-    return tally, iter(wrong)
+    return tally, wrong
 
 
 def corpora(bars: Bars, times: int, looked_at: str) -> None:
@@ -63,7 +62,7 @@ def corpora(bars: Bars, times: int, looked_at: str) -> None:
 
 def documents(bars: Bars, times: int) -> None:
     """Texts that only show calls."""
-    chance = random.Random(SEEN_SEED)
+    chance = Chance(SEEN_SEED)
     count = 0
     for shown in shows.shown(SEEN_SEED, times):
         count += 1

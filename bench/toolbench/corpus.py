@@ -1,11 +1,11 @@
 """Cases: calls with known arguments, written in a form, struck by a failure. All of it follows from a seed."""
 
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.toolbench.failures import CLEAN, FAILURES, Draft, Expected, Failure
 from bench.toolbench.kit import KIT, Arguments, ToolKind
+from bench.toolbench.payloads import Chance
 from qwen_proxy.simulator import damage
 from qwen_proxy.simulator.roles import Call
 from qwen_proxy.simulator.taught import Taught
@@ -40,9 +40,9 @@ WITHOUT = {
 MOST_DRAWS = 20_000
 
 
-def cases(seed: int, times: int) -> Iterator[Case]:
+def cases(seed: int, times: int, *, own: bool = True) -> Iterator[Case]:
     """Every failure in every form that it can strike, so many times, with arguments drawn from the seed."""
-    chance = random.Random(seed)
+    chance = Chance(seed, own=own)
     number = 0
     for failure in FAILURES:
         for form in failure.forms:
@@ -51,7 +51,7 @@ def cases(seed: int, times: int) -> Iterator[Case]:
                 yield _case(number, failure, form, chance)
 
 
-def _case(number: int, failure: Failure, form: str, chance: random.Random) -> Case:
+def _case(number: int, failure: Failure, form: str, chance: Chance) -> Case:
     for _ in range(MOST_DRAWS):
         draft = _draft(form, chance)
         if failure.fits(draft) and _is_short_enough(failure, draft) and _tells(failure, draft):
@@ -71,7 +71,7 @@ def _tells(failure: Failure, draft: Draft) -> bool:
     return failure.name == CLEAN or failure.write(draft) != damage.joined(draft.blocks())
 
 
-def _draft(form: str, chance: random.Random) -> Draft:
+def _draft(form: str, chance: Chance) -> Draft:
     nonce = f"{chance.randrange(16**4):04x}"
     taught = Taught(nonce, "[[call {nonce} {name}]]", "[[arg {nonce} {name}]]", "[[end {nonce}]]")
     several = form not in ("fenced", "bare") and chance.random() < 0.2
@@ -80,7 +80,7 @@ def _draft(form: str, chance: random.Random) -> Draft:
     return Draft(tuple(Call(kind.name, kind.make(chance, without)) for kind in kinds), form, taught, chance)
 
 
-def pieces(text: str, chance: random.Random) -> list[str]:
+def pieces(text: str, chance: Chance) -> list[str]:
     """The text as upstream reads bring it: whole, by single characters, or in pieces of many sizes."""
     most = chance.choice((1, 7, 20, 60, 4000))
     cut: list[str] = []

@@ -5,13 +5,13 @@ right is to say so and to make no call. `EITHER`: both are right, a wrong call i
 """
 
 import json
-import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from bench.toolbench.kit import BY_NAME, Arguments
+from bench.toolbench.payloads import Chance
 from qwen_proxy.simulator import damage
 from qwen_proxy.simulator.forms import FOREIGN, JSON_FORMS, Block, taught_block
 from qwen_proxy.simulator.roles import Call
@@ -37,7 +37,7 @@ class Draft:
     calls: tuple[Call, ...]
     form: str
     taught: Taught
-    chance: random.Random
+    chance: Chance
 
     def blocks(self) -> list[Block]:
         return [self._block(call) for call in self.calls]

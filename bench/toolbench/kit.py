@@ -1,11 +1,11 @@
 """The tools that the corpus offers, and arguments for them."""
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from bench.toolbench import payloads
+from bench.toolbench.payloads import Chance
 
 Arguments = dict[str, Any]
 STRING = {"type": "string"}
@@ -22,58 +22,58 @@ class ToolKind:
 
     name: str
     schema: dict[str, Any]
-    make: Callable[[random.Random, tuple[str, ...]], Arguments]
+    make: Callable[[Chance, tuple[str, ...]], Arguments]
 
     def raw(self) -> dict[str, bool]:
         """Which parameters are strings by their schema."""
         return {name: schema.get("type") == "string" for name, schema in self.schema.get("properties", {}).items()}
 
 
-def _write(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _write(chance: Chance, without: tuple[str, ...]) -> Arguments:
     return {"file_path": payloads.path(chance), "content": payloads.text(chance, without)}
 
 
-def _edit(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _edit(chance: Chance, without: tuple[str, ...]) -> Arguments:
     made: Arguments = {"file_path": payloads.path(chance)}
     made |= {"old_string": payloads.text(chance, without), "new_string": payloads.text(chance, without)}
     return made | ({"replace_all": chance.random() < 0.5} if chance.random() < 0.5 else {})
 
 
-def _bash(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _bash(chance: Chance, without: tuple[str, ...]) -> Arguments:
     made: Arguments = {"command": payloads.text(chance, without) or "ls"}
     return made | ({"timeout": chance.randrange(1, 600_000)} if chance.random() < 0.5 else {})
 
 
-def _search(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _search(chance: Chance, without: tuple[str, ...]) -> Arguments:
     filters: Arguments = {"languages": ["py", "rs"][: chance.randrange(3)], "deep": chance.random() < 0.5}
     filters |= {"ratio": chance.randrange(100) / 8, "note": payloads.line(chance)}
     kind = chance.choice(("exact", "regex", "Fuzzy"))
     return {"query": payloads.line(chance), "kind": kind, "limit": chance.randrange(1, 99), "filters": filters}
 
 
-def _nested(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _nested(chance: Chance, without: tuple[str, ...]) -> Arguments:
     inner: Arguments = {"url": "https://example.com/a?b=c&d", "body": payloads.text(chance, without), "tries": None}
     return {"name": chance.choice(("web_fetch", "Write")), "arguments": inner}
 
 
-def _files(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _files(chance: Chance, without: tuple[str, ...]) -> Arguments:
     files: list[Arguments] = [{"path": payloads.path(chance)} for _ in range(chance.randrange(1, 4))]
     files[0] |= {"lines": [1, chance.randrange(2, 500)]}
     return {"files": files}
 
 
-def _commands(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _commands(chance: Chance, without: tuple[str, ...]) -> Arguments:
     if chance.random() < 0.3:
         return {"commands": [chance.choice(("make all", "ls -la", "git status", "Echo it."))]}
     return {"commands": [payloads.text(chance, without) or "ls" for _ in range(chance.randrange(1, 4))]}
 
 
-def _flags(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _flags(chance: Chance, without: tuple[str, ...]) -> Arguments:
     made: Arguments = {"enabled": chance.random() < 0.5, "level": chance.randrange(-9, 99)}
     return made | {"tags": ["a", "b c", 'd"e'][: chance.randrange(4)], "note": payloads.text(chance, without)}
 
 
-def _nothing(chance: random.Random, without: tuple[str, ...]) -> Arguments:
+def _nothing(chance: Chance, without: tuple[str, ...]) -> Arguments:
     return {}
 
 

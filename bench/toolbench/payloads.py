@@ -34,22 +34,34 @@ SHORT = (
 )
 
 
+class Chance(random.Random):
+    """What a seed says, and the source files to draw from.
+
+    own: this project's too. Without them a corpus stays the same while the project changes.
+    """
+
+    def __init__(self, seed: int, *, own: bool = True) -> None:
+        super().__init__(seed)
+        self.sources = sources(own=own)
+
+
 @cache
-def sources() -> tuple[str, ...]:
+def sources(*, own: bool = True) -> tuple[str, ...]:
     """Texts of source files, the same on every machine with the same versions, in a fixed order."""
-    ours = sorted((CHECKOUT / "src").rglob("*.py"))
     library = Path(sysconfig.get_paths()["stdlib"])
     names = ("json", "asyncio", "email", "http", "logging", "unittest", "xml/dom", "importlib")
-    theirs = sorted(path for name in names for path in (library / name).rglob("*.py"))
-    return tuple(text for path in [*ours, *theirs] if (text := path.read_text(encoding="utf-8", errors="replace")))
+    found = sorted(path for name in names for path in (library / name).rglob("*.py"))
+    if own:
+        found += sorted((CHECKOUT / "src").rglob("*.py"))
+    return tuple(text for path in found if (text := path.read_text(encoding="utf-8", errors="replace")))
 
 
-def text(chance: random.Random, without: tuple[str, ...] = ()) -> str:
+def text(chance: Chance, without: tuple[str, ...] = ()) -> str:
     """A value: some lines of a source file, often with something hostile among them; none of `without` in it."""
     if chance.random() < 0.08:
         made = chance.choice(SHORT)
     else:
-        lines = chance.choice(sources()).splitlines()
+        lines = chance.choice(chance.sources).splitlines()
         start = chance.randrange(max(1, len(lines) - 5))
         kept = lines[start : start + chance.choice((1, 3, 10, 40, 120))]
         for _ in range(chance.choice((0, 0, 1, 3))):
@@ -60,13 +72,13 @@ def text(chance: random.Random, without: tuple[str, ...] = ()) -> str:
     return made
 
 
-def line(chance: random.Random) -> str:
+def line(chance: Chance) -> str:
     """A value of one line."""
-    lines = [line.strip() for line in chance.choice(sources()).splitlines() if line.strip()]
+    lines = [line.strip() for line in chance.choice(chance.sources).splitlines() if line.strip()]
     return chance.choice(lines)[:120] if lines else "x"
 
 
-def path(chance: random.Random) -> str:
+def path(chance: Chance) -> str:
     return "/srv/" + "/".join(chance.choice(("app", "lib", "My Docs", "übung", "x")) for _ in range(2)) + "/file.py"
 
 

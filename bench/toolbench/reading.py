@@ -92,13 +92,15 @@ def silent_reads(pieces: Sequence[str]) -> tuple[int, int]:
     """
     reader = reading(NONCE)
     reads = silent = 0
-    is_open, waiting = False, ""
+    before = FORM.parameter("content") + "\n"
+    seen, line = "", ""
     for piece in pieces:
         found = reader.feed([TextDelta(piece)])
-        is_open = is_open or bool(found)
-        waiting = (waiting + piece).rpartition("\n")[2]
-        may_wait = piece in ("\n", "\r\n") or (len(waiting) >= len(piece) and "[[".startswith(waiting[:2]))
-        if is_open and not may_wait:
+        is_raw = before in seen
+        seen = (seen + piece)[-len(before) - len(piece) :] if not is_raw else before
+        line = (line + piece).rpartition("\n")[2]
+        may_wait = piece.strip("\r\n") == "" or (len(line) >= len(piece) and "[[".startswith(line[:2]))
+        if is_raw and not may_wait:
             reads += 1
             silent += not found
     return reads, silent

@@ -6,13 +6,13 @@ JSON call in a fence is a call, and is not here.
 
 import html
 import json
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bench.toolbench import payloads
 from bench.toolbench.failures import TAUGHT
 from bench.toolbench.kit import KIT
+from bench.toolbench.payloads import Chance
 from qwen_proxy.simulator.forms import FOREIGN, taught_block
 from qwen_proxy.simulator.roles import Call
 from qwen_proxy.simulator.taught import Taught
@@ -136,7 +136,7 @@ STYLES: dict[str, Callable[[str], str]] = {
 
 def shown(seed: int, times: int) -> Iterator[Shown]:
     """Every style with every form, so many times, then the project's pages."""
-    chance = random.Random(seed)
+    chance = Chance(seed)
     for style, write in STYLES.items():
         for form in (TAUGHT, *FOREIGN):
             for _ in range(times):
@@ -144,7 +144,7 @@ def shown(seed: int, times: int) -> Iterator[Shown]:
     yield from _pages()
 
 
-def _page(form: str, write: Callable[[str], str], chance: random.Random) -> str:
+def _page(form: str, write: Callable[[str], str], chance: Chance) -> str:
     """One or two examples among words."""
     parts = list[str]()
     for _ in range(chance.choice((1, 1, 2))):

@@ -20,7 +20,10 @@ Turn = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """good: whether these calls and this text are what was asked for. wishes: the same for a simulated model."""
+    """good: whether these calls and this text are what was asked for.
+
+    wishes, says, script: what tells a simulated model to do so; a script where the conversation has gone on.
+    """
 
     name: str
     ask: str
@@ -28,6 +31,7 @@ class Task:
     tools: tuple[str, ...] = ("Write", "Edit", "Bash", "read_files")
     wishes: tuple[tuple[str, Arguments], ...] = ()
     says: str = ""
+    script: str = ""
     history: tuple[Turn, ...] = ()
     choice: object = "auto"
     extra: dict[str, object] = field(default_factory=dict[str, object])
@@ -38,6 +42,7 @@ class Task:
         if simulated:
             directives = [f"[[sim call {name} {json.dumps(given)}]]" for name, given in self.wishes]
             directives += [f"[[sim say {self.says}]]"] if self.says else []
+            directives += [self.script] if self.script else []
             ask = " ".join([ask, *directives])
         system = [{"role": "system", "content": padding}] if padding else []
         messages = [*system, {"role": "user", "content": ask}, *self.history]
@@ -91,6 +96,7 @@ TASKS = (
          history=(_called("Bash", {"command": "cat /srv/conf"}), _gave("listen = 8443\n"))),
     Task("a call after a failure", "Read /srv/conf with Bash. If that fails, read /srv/conf.bak with Bash.",
          lambda calls, text: len(calls) == 1 and "/srv/conf.bak" in str(calls[0][1]),
+         script='[[sim agent shell command="cat /srv/conf" | shell command="cat /srv/conf.bak"]]',
          history=(_called("Bash", {"command": "cat /srv/conf"}), _gave("cat: /srv/conf: No such file or directory"))),
     Task("a call that has to be made", "Hello!", lambda calls, text: len(calls) >= 1, choice="required",
          wishes=(("Bash", {"command": "true"}),)),
