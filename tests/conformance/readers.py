@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 Json = dict[str, Any]  # JSON enters here
 
@@ -231,9 +231,93 @@ def _anthropic_error(body: bytes) -> tuple[str, str]:
     return reply["error"]["message"], reply["error"]["type"]
 
 
+def _responses_body(streamed: bool) -> bytes:
+    return msgspec.json.encode({"input": "hello", "stream": streamed})
+
+
+def _responses_stream(written: bytes) -> Read:
+    """Puts the items together from their deltas, and holds each against what its `done` says."""
+    *frames, rest = written.split(b"\n\n")
+    assert rest == b""
+    items: list[Json] = []
+    whole = ""
+    final: Json = {}
+    error = ""
+    numbers: list[int] = []
+    for frame in frames:
+        if frame.startswith(b":"):
+            continue
+        name, data = frame.split(b"\n")
+        assert name.startswith(b"event: ") and data.startswith(b"data: ")
+        event: Json = msgspec.json.decode(data.removeprefix(b"data: "))
+        kind: str = event["type"]
+        assert kind.encode() == name.removeprefix(b"event: ") and not final
+        numbers.append(event["sequence_number"])
+        index: int = event.get("output_index", len(items))
+        item: Json = items[index] if index < len(items) else {}
+        assert "item_id" not in event or event["item_id"] == item["id"]
+        match kind.removeprefix("response."):
+            case "output_item.added":
+                assert index == len(items)
+                items.append(event["item"])
+                whole = ""
+            case "output_item.done":
+                assert item["id"] == event["item"]["id"]
+                items[-1] = event["item"]
+                assert whole == _item_text(event["item"])
+            case last if last.endswith(".delta"):
+                whole += event["delta"]
+            case last if last.endswith(".done"):
+                assert whole == next((event[key] for key in ("text", "arguments", "input") if key in event), whole)
+            case "error":
+                error = event["message"]
+            case "completed" | "incomplete" | "failed":
+                final = event["response"]
+            case other:
+                assert other.endswith(".added") or other in ("created", "in_progress")
+    assert numbers == list(range(len(numbers)))
+    if error:
+        assert final["status"] == "failed" and final["error"]["message"] == error
+        return structs.replace(_responses_read(final), finish="", error=error, ended=False)
+    assert final["output"] == items
+    return _responses_read(final)
+
+
+def _item_text(item: Json) -> str:
+    if item["type"] == "message":
+        return "".join(part["text"] for part in item["content"])
+    if item["type"] == "reasoning":
+        return "".join(part["text"] for part in [*item["summary"], *item.get("content", [])])
+    return item.get("arguments", item.get("input", ""))
+
+
+def _responses_result(body: bytes) -> Read:
+    return _responses_read(msgspec.json.decode(body))
+
+
+def _responses_read(reply: Json) -> Read:
+    said: dict[str, list[Json]] = {"message": [], "reasoning": [], "function_call": []}
+    for item in reply["output"]:
+        said[item["type"]].append(item)
+    usage, reason = reply["usage"], reply["incomplete_details"]
+    content = [part for item in said["message"] for part in item["content"]]
+    return Read(
+        text="".join(map(_item_text, said["message"])),
+        reasoning="".join(map(_item_text, said["reasoning"])),
+        calls=tuple((call["call_id"], call["name"], call["arguments"]) for call in said["function_call"]),
+        sources=tuple(cited["url"] for part in content for cited in part["annotations"]),
+        finish=reply["status"] if reason is None else reason["reason"],
+        completion_tokens=None if usage is None else usage["output_tokens"],
+        ended=True,
+    )
+
+
 READERS: Final = {
     "openai_chat": Reader(body=_openai_body, stream=_openai_stream, result=_openai_result, error=_openai_error),
     "anthropic_messages": Reader(
         body=_anthropic_body, stream=_anthropic_stream, result=_anthropic_result, error=_anthropic_error
+    ),
+    "openai_responses": Reader(
+        body=_responses_body, stream=_responses_stream, result=_responses_result, error=_openai_error
     ),
 }

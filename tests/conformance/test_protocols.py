@@ -155,14 +155,19 @@ JSON = st.recursive(
 FIELDS = [
     "messages", "model", "stream", "stream_options", "max_tokens", "stop", "n", "reasoning_effort", "enable_thinking",
     "thinking_budget", "tools", "tool_choice", "functions", "function_call", "response_format", "modalities", "audio",
-    "system", "thinking", "output_config", "stop_sequences", "thread", "metadata", "source", "input", "display",
-    "role", "content", "type", "text", "image_url", "url", "name", "function", "tool_calls", "tool_call_id", "id",
+    "system", "thinking", "output_config", "stop_sequences", "thread", "metadata", "source", "display",
+    "input", "instructions", "previous_response_id", "background", "truncation", "reasoning", "effort", "format",
+    "include", "call_id", "arguments", "output", "summary", "encrypted_content", "conversation", "prompt", "schema",
+    "mode", "namespace", "role", "content", "type", "text", "image_url", "url", "name", "function", "tool_calls",
+    "tool_call_id", "id",
+]  # fmt: skip
+KINDS = [
+    "user", "assistant", "tool", "text", "function", "message", "input_text", "reasoning", "function_call",
+    "function_call_output", "custom_tool_call", "compaction", "additional_tools", "namespace", "custom", "json_schema",
+    "system", "tool_use", "tool_result", "",
 ]  # fmt: skip
 SHAPES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.sampled_from(["user", "assistant", "system", "tool", "text", "function", "tool_use", "tool_result", ""]),
+    st.none() | st.booleans() | st.integers() | st.sampled_from(KINDS),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
     max_leaves=20,
 )

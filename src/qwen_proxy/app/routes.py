@@ -36,6 +36,7 @@ CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them 
     ClientRoute(
         method="POST", path="/v1/messages/count_tokens", summary="Counts a prompt, costs nothing", access=Access.KEY
     ),
+    ClientRoute(method="POST", path="/v1/responses", summary="OpenAI's responses", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
     ClientRoute(method="GET", path="/models", summary="The models; MODELS_OPEN=false closes it", access=Access.OPEN),

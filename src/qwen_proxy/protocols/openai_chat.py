@@ -15,12 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from qwen_proxy import __version__
-from qwen_proxy.chat import markdown
 from qwen_proxy.chat.events import (
     Batch,
     ChatEvent,
     Finish,
-    MediaKind,
     MediaOutput,
     ReasoningDelta,
     ReplyStart,
@@ -41,6 +39,7 @@ from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.openai_chat_body import decode
 from qwen_proxy.protocols.openai_chat_request import choices, request
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
+from qwen_proxy.protocols.openai_media_text import media_text
 
 _json: Final = msgspec.json.encode
 
@@ -181,12 +180,6 @@ class ChunkEncoder:
     def _finish(self, run: Iterable[Finish]) -> bytes:
         (event,) = run
         return self._head + b'{},"logprobs":null,"finish_reason":%b}]' % _json(event.reason) + self._end
-
-
-def media_text(event: MediaOutput) -> str:
-    """A picture or clip inside a chat's text, as Markdown."""
-    mark = "![image]" if event.kind is MediaKind.IMAGE else "[video]"
-    return f"\n{mark}({markdown.target(event.url)})\n"
 
 
 def _head(facts: ReplyFacts, kind: str) -> dict[str, object]:

@@ -14,6 +14,7 @@ from qwen_proxy.protocols.anthropic_models import AnthropicModels
 from qwen_proxy.protocols.base import ClientProtocol, CountProtocol, ModelsProtocol
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.openai_models import OpenAIModels
+from qwen_proxy.protocols.openai_responses import OpenAIResponses
 
 
 class ProtocolRoute(Struct, frozen=True):
@@ -51,6 +52,7 @@ class ModelsRoute(Struct, frozen=True):
 PROTOCOLS: Final = (
     ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),
     ProtocolRoute("anthropic_messages", "/v1/messages", "messages", AnthropicMessages()),
+    ProtocolRoute("openai_responses", "/v1/responses", "responses", OpenAIResponses()),
 )
 
 COUNTERS: Final = (CountRoute("anthropic_count", "/v1/messages/count_tokens", "messages", AnthropicCount()),)

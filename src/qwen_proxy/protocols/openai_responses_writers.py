@@ -1,0 +1,204 @@
+"""One item of a response's output while it is open, as the events that tell of it. Pure."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from qwen_proxy.chat.events import Source
+from qwen_proxy.protocols.openai_responses_freeform import FreeformInput
+from qwen_proxy.protocols.openai_responses_output import (
+    Wishes,
+    citation,
+    message_item,
+    reasoning_item,
+    reasoning_part,
+    summary_part,
+    text_part,
+)
+from qwen_proxy.protocols.openai_responses_tools import Origin
+
+_json: Final = msgspec.json.encode
+
+
+class Writer:
+    """Writes events, each with its name, its type and its number."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def event(self, kind: bytes, members: bytes) -> bytes:
+        """members: what stands behind `type`, without braces."""
+        number = self.next
+        self.next = number + 1
+        return b'event: %b\ndata: {"type":"%b",%b,"sequence_number":%d}\n\n' % (kind, kind, members, number)
+
+
+class ItemWriter(ABC):
+    """`added` opens the item, `write` adds to it, `done` closes it. What is not said here is said by each kind.
+
+    place: `item_id` and `output_index`, as most events have them.
+    """
+
+    def __init__(self, writer: Writer, id: str, index: int) -> None:
+        self.id = id
+        self._writer = writer
+        self._index = index
+        self._place = _json({"item_id": id, "output_index": index})[1:-1]
+        self._pieces: list[str] = []
+
+    def added(self) -> bytes:
+        return self._whole(b"response.output_item.added", _json(self.item("in_progress"))) + self.begin()
+
+    def done(self, status: str) -> tuple[bytes, bytes]:
+        """The events that close it, and the item as it stays."""
+        ending = self.finish()
+        item = _json(self.item(status))
+        return ending + self._whole(b"response.output_item.done", item), item
+
+    def write(self, text: str) -> bytes:
+        self._pieces.append(text)
+        return self._writer.event(self.delta_kind, self._place + self.where + b',"delta":' + _json(text) + self.more)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    def _tell(self, kind: bytes, **members: object) -> bytes:
+        return self._writer.event(kind, self._place + self.where + b"," + _json(members)[1:-1])
+
+    def _whole(self, kind: bytes, item: bytes) -> bytes:
+        return self._writer.event(kind, b'"output_index":%d,"item":%b' % (self._index, item))
+
+    # --- what each kind has of its own; where, more: members of a delta besides its place and its text
+
+    delta_kind = b""
+    where = b""
+    more = b""
+
+    @abstractmethod
+    def item(self, status: str) -> dict[str, object]:
+        """As it stands now."""
+        ...
+
+    def begin(self) -> bytes:
+        """What opens its part, where it has parts."""
+        return b""
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """What closes its part."""
+        ...
+
+
+class MessageWriter(ItemWriter):
+    delta_kind = b"response.output_text.delta"
+    where = b',"content_index":0'
+    more = b',"logprobs":[]'
+
+    def __init__(self, writer: Writer, id: str, index: int) -> None:
+        super().__init__(writer, id, index)
+        self._citations: list[dict[str, object]] = []
+        self._has_begun = False
+
+    def begin(self) -> bytes:
+        self._has_begun = True
+        return self._tell(b"response.content_part.added", part=text_part("", ()))
+
+    def cite(self, sources: Sequence[Source]) -> bytes:
+        told = b""
+        for source in sources:
+            cited = citation(source)
+            place = len(self._citations)
+            told += self._tell(b"response.output_text.annotation.added", annotation_index=place, annotation=cited)
+            self._citations.append(cited)
+        return told
+
+    def finish(self) -> bytes:
+        text = self.text
+        told = self._tell(b"response.output_text.done", text=text, logprobs=())
+        return told + self._tell(b"response.content_part.done", part=text_part(text, self._citations))
+
+    def item(self, status: str) -> dict[str, object]:
+        return message_item(self.id, status, [text_part(self.text, self._citations)] if self._has_begun else ())
+
+
+class ReasoningWriter(ItemWriter):
+    """Thinking as the item's content."""
+
+    delta_kind = b"response.reasoning_text.delta"
+    where = b',"content_index":0'
+
+    def __init__(self, writer: Writer, id: str, index: int, wishes: Wishes) -> None:
+        super().__init__(writer, id, index)
+        self._wishes = wishes
+
+    def begin(self) -> bytes:
+        return self._tell(b"response.content_part.added", part=reasoning_part(""))
+
+    def finish(self) -> bytes:
+        text = self.text
+        told = self._tell(b"response.reasoning_text.done", text=text)
+        return told + self._tell(b"response.content_part.done", part=reasoning_part(text))
+
+    def item(self, status: str) -> dict[str, object]:
+        return reasoning_item(self.id, status, self.text, self._wishes)
+
+
+class SummaryWriter(ReasoningWriter):
+    """Thinking as the summary that the client has asked for."""
+
+    delta_kind = b"response.reasoning_summary_text.delta"
+    where = b',"summary_index":0'
+
+    def begin(self) -> bytes:
+        return self._tell(b"response.reasoning_summary_part.added", part=summary_part(""))
+
+    def finish(self) -> bytes:
+        text = self.text
+        told = self._tell(b"response.reasoning_summary_text.done", text=text)
+        return told + self._tell(b"response.reasoning_summary_part.done", part=summary_part(text))
+
+
+class CallWriter(ItemWriter):
+    """A call of a function."""
+
+    delta_kind = b"response.function_call_arguments.delta"
+
+    def __init__(self, writer: Writer, id: str, index: int, call_id: str, origin: Origin) -> None:
+        super().__init__(writer, id, index)
+        self._called: dict[str, object] = {"call_id": call_id, "name": origin.name}
+        if origin.namespace is not None:
+            self._called["namespace"] = origin.namespace
+
+    def finish(self) -> bytes:
+        return self._tell(b"response.function_call_arguments.done", arguments=self.text, name=self._called["name"])
+
+    def item(self, status: str) -> dict[str, object]:
+        return {"id": self.id, "type": "function_call", "status": status, **self._called, "arguments": self.text}
+
+
+class FreeformWriter(CallWriter):
+    """A call of a tool whose input is a text: what comes is JSON around it."""
+
+    delta_kind = b"response.custom_tool_call_input.delta"
+
+    def __init__(self, writer: Writer, id: str, index: int, call_id: str, origin: Origin) -> None:
+        super().__init__(writer, id, index, call_id, origin)
+        self._input = FreeformInput()
+        self._has_come = False
+
+    def write(self, text: str) -> bytes:
+        self._has_come = True
+        known = self._input.feed(text)
+        return super().write(known) if known else b""
+
+    def finish(self) -> bytes:
+        """What could not be given out before goes out first."""
+        rest = self._input.end()[len(self.text) :] if self._has_come else ""
+        told = super().write(rest) if rest else b""
+        return told + self._tell(b"response.custom_tool_call_input.done", input=self.text)
+
+    def item(self, status: str) -> dict[str, object]:
+        return {"id": self.id, "type": "custom_tool_call", "status": status, **self._called, "input": self.text}
