@@ -241,3 +241,29 @@ async def test_a_message_thread_is_refused_so_that_the_sdk_can_go_on_without() -
                 extra_body={"thread": {"type": "continue", "previous_message_id": "msg_1"}},
             )
         assert lost.value.error_code == "thread_not_found"
+
+
+async def test_an_image_in_a_tools_result_ends_nothing_and_is_warned_of() -> None:
+    image: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+    messages: Any = [
+        *said("look"),
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "toolu_1", "content": [image]},
+                {"type": "text", "text": "[[sim say Seen]]"},
+            ],
+        },
+    ]
+    async with running() as gateway, sdk(gateway) as client:
+        raw = await client.messages.with_raw_response.create(model=MODEL, max_tokens=50, messages=messages)
+        assert "images" in raw.headers["x-qwen-proxy-warnings"]
+        reply = await raw.parse()
+        assert reply.content[0].type == "text" and reply.content[0].text == "Seen"
+        stream = await client.messages.with_raw_response.create(
+            model=MODEL, max_tokens=50, messages=messages, stream=True
+        )
+        assert "images" in stream.headers["x-qwen-proxy-warnings"]
+        plain = await client.messages.with_raw_response.create(model=MODEL, max_tokens=50, messages=said("hello"))
+        assert "x-qwen-proxy-warnings" not in plain.headers

@@ -105,7 +105,9 @@ class ChatRoutes:
         exchange.trace.model = request.model.base
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
         session = self._session(exchange, call) if self._gateway.follows_sessions else ""
-        return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session)
+        warnings = self._gateway.warnings(request, route)
+        warned = [("x-qwen-proxy-warnings", "; ".join(warnings))] if warnings else []
+        return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, warned)
 
     def _session(self, exchange: Exchange, call: Call) -> str:
         key = "" if exchange.caller is None else exchange.caller.id
@@ -131,7 +133,7 @@ class ChatRoutes:
             finally:
                 exchange.trace.take_up(traces)
         response = web.Response(body=call.result(question.facts, results), content_type="application/json")
-        response.headers.extend([*_headers(exchange, protocol, call), *_served(exchange.trace)])
+        response.headers.extend([*_headers(exchange, protocol, call), *_served(exchange.trace), *question.warned])
         return response
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
@@ -171,6 +173,8 @@ class ChatRoutes:
         exchange.stream, exchange.tell = reply, tell
         with self._heartbeats.watch(reply):
             question = await self._question(exchange, call, scope)
+            if not reply.headers_sent:
+                reply.response.headers.extend(question.warned)
             encoders = [call.encoder(question.facts, index) for index in range(call.choices)]
             exchange.tell = encoders[0].fail
             if call.choices == 1:
@@ -246,6 +250,7 @@ class _Question(Struct, frozen=True):
     route: Route
     facts: ReplyFacts
     session: str
+    warned: Sequence[tuple[str, str]]
 
 
 def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:

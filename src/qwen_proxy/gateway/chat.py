@@ -12,9 +12,9 @@ from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
-from qwen_proxy.chat.request import ChatRequest, ToolChoiceKind
+from qwen_proxy.chat.request import ChatRequest, ImagePart, ToolChoiceKind, ToolResultPart
 from qwen_proxy.config.keys import ClientKey
-from qwen_proxy.gateway.backend import Backend, account_name
+from qwen_proxy.gateway.backend import Backend, BackendKind, account_name
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.overflow import Line, moves_on
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route
@@ -124,6 +124,16 @@ class ChatGateway:
         if counted_characters(request) > COUNT_IN_THREAD_CHARS:
             return await asyncio.to_thread(count_request, self._tokens, request)
         return count_request(self._tokens, request)
+
+    def warnings(self, request: ChatRequest, route: Route) -> list[str]:
+        """What a client should know of how this request is asked, though it is no reason to refuse it; ASCII."""
+        backend = self._router.find(route.targets[0].backend)
+        if backend is None or backend.kind is not BackendKind.WEB:
+            return []
+        results = [part for message in request.messages for part in message.parts if isinstance(part, ToolResultPart)]
+        if any(isinstance(inner, ImagePart) for result in results for inner in result.parts):
+            return ["images in the results of tools are not shown to the model"]
+        return []
 
     @property
     def follows_sessions(self) -> bool:

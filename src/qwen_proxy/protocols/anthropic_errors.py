@@ -16,6 +16,7 @@ from qwen_proxy.ground.errors import (
     BodyTooLarge,
     ClientError,
     ExitError,
+    InputRefused,
     InvalidRequest,
     KeyLimitReached,
     MethodNotAllowed,
@@ -121,7 +122,7 @@ def error_reply(error: ProxyError, request_id: str) -> ErrorReply:
 def _sentence(error: ProxyError) -> str:
     """There is no `param` in Anthropic's errors: the sentence has to name the field."""
     said = str(error)
-    param = error.param if isinstance(error, InvalidRequest) else None
+    param = error.param if isinstance(error, InvalidRequest | InputRefused) else None
     return said if param is None or param in said else f"{param}: {said}"
 
 

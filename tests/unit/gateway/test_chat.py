@@ -24,6 +24,7 @@ from qwen_proxy.chat.grammar import Grammar
 from qwen_proxy.chat.models import PLAIN, Model, ModelName, Variant
 from qwen_proxy.chat.request import (
     ChatRequest,
+    ImagePart,
     Message,
     Part,
     Role,
@@ -32,6 +33,7 @@ from qwen_proxy.chat.request import (
     Tool,
     ToolChoice,
     ToolChoiceKind,
+    ToolResultPart,
 )
 from qwen_proxy.config.choices import SearchInfo
 from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
@@ -54,7 +56,13 @@ START = ReplyStart("r1")
 GOOD: Script = [[START], [TextDelta("Hel"), TextDelta("lo")], [USAGE, STOP]]
 
 
-def gateway(upstream: ScriptedUpstream, desk: Desk, clock: FakeClock | None = None, **options: float) -> ChatGateway:
+def gateway(
+    upstream: ScriptedUpstream,
+    desk: Desk,
+    clock: FakeClock | None = None,
+    kind: BackendKind = BackendKind.WEB,
+    **options: float,
+) -> ChatGateway:
     clock = clock or FakeClock()
     shown = Delivery(show_reasoning=True, reasoning_in_content=False, search_info=SearchInfo.NONE)
 
@@ -62,7 +70,7 @@ def gateway(upstream: ScriptedUpstream, desk: Desk, clock: FakeClock | None = No
         return await upstream.models(None, 0)
 
     source = CatalogueSource(fetch, clock=clock, ttl_seconds=0)
-    backend = Backend(name=WEB, kind=BackendKind.WEB, upstream=upstream, leasing=desk, catalogue=source)
+    backend = Backend(name=WEB, kind=kind, upstream=upstream, leasing=desk, catalogue=source)
     return ChatGateway(
         Router(lambda: (backend,), Naming()),
         clock=clock,
@@ -367,6 +375,21 @@ async def test_a_search_that_the_client_wants_besides_the_name_is_made_by_every_
     assert asked.model == route.targets[0].name == wish
     plain, _ = await gateway(scripted(GOOD), Desk("a")).resolve(request)
     assert plain.model.variant == PLAIN
+
+
+async def test_who_sends_an_image_in_a_result_is_warned_where_it_is_not_shown() -> None:
+    def asking(part: TextPart | ImagePart) -> ChatRequest:
+        said = Message(Role.USER, (TextPart("x"), ToolResultPart("c1", (part,))))
+        return ChatRequest(model=ModelName(MODEL.id), messages=(said,))
+
+    async def warned(kind: BackendKind, part: TextPart | ImagePart) -> bool:
+        chat = gateway(scripted(GOOD), Desk("a"), kind=kind)
+        return bool(chat.warnings(*await chat.resolve(asking(part))))
+
+    image = ImagePart("data:image/png;base64,iVBO")
+    assert await warned(BackendKind.WEB, image)
+    assert not await warned(BackendKind.WEB, TextPart("ok"))
+    assert not await warned(BackendKind.API, image)
 
 
 async def test_tools_that_may_not_be_called_do_no_harm() -> None:

@@ -9,6 +9,7 @@ from qwen_proxy.ground.errors import (
     BodyTooLarge,
     ContentRefused,
     CredentialRejected,
+    InputRefused,
     InternalError,
     InvalidRequest,
     KeyLimitReached,
@@ -82,6 +83,8 @@ def test_the_sentence_names_the_field():
         "stop_sequences: must not be empty"
     )
     assert told(InvalidRequest("`system` is wrong", param="system"))[1]["message"] == "`system` is wrong"
+    refused = InputRefused("invalid_value", "must be less than 2", param="temperature")
+    assert str(told(refused)[1]["message"]).startswith("temperature: the upstream refuses")
     assert told(InvalidRequest("no body"))[1]["message"] == "no body"
 
 
