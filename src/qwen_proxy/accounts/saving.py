@@ -13,7 +13,7 @@ from qwen_proxy.accounts.book import AccountBook, AccountDocument
 from qwen_proxy.accounts.health import HEALTHY, HEALTHY_EXIT, AccountHealth, ExitHealth, essence, with_counts
 from qwen_proxy.accounts.model import Account, Credential
 from qwen_proxy.accounts.seats import Exit, HealthChange, Seat
-from qwen_proxy.ground.errors import StoreUnavailable
+from qwen_proxy.ground.errors import StoreUnavailable, Unreadable
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.collection import Entry
@@ -111,12 +111,12 @@ class Saver:
     async def _reread(self, exit: Exit, seats: Iterable[Seat]) -> None:
         """Somebody was faster with one of these."""
         for seat in seats:
-            entry = await self._book.healths.get(seat.account.id)
+            entry = await self._book.healths.get_or(seat.account.id, HEALTHY)
             if entry is None:  # removed, and perhaps added anew
                 seat.kept, seat.kept_version = HEALTHY, 0
             else:
                 seat.kept, seat.kept_version = entry.value, entry.version
-        found = await self._book.exits.get(self._book.exit_id(exit.name))
+        found = await self._book.exits.get_or(self._book.exit_id(exit.name), HEALTHY_EXIT)
         exit.kept, exit.kept_version = (HEALTHY_EXIT, 0) if found is None else (_plain(found.value), found.version)
 
     def _review(self, exit: Exit, seats: Iterable[Seat]) -> None:
@@ -152,7 +152,11 @@ class Saver:
             account_id, changes = next(iter(self._tokens.items()))
             count = len(changes)
             for account, change in changes[:count]:
-                entry = await self._book.keep_credential(account, change)
+                try:
+                    entry = await self._book.keep_credential(account, change)
+                except Unreadable as error:  # damaged while we ran: the token serves on here, and is not kept
+                    log.error("a token is not saved", extra={"reason": str(error)})
+                    continue
                 if entry is not None:
                     self._kept(entry)
             del changes[:count]

@@ -29,7 +29,7 @@ class Collection(Generic[T]):
     """`type` is a Struct; a field that is added to it later needs a default, and none ever changes its meaning.
 
     Secrets in a document are kept as they are: the kind has to be sealed. What reads raises Unreadable, but for
-    `readable` and `all_readable`; every method that asks the store raises StoreUnavailable.
+    `get_or`, `readable` and `all_readable`; every method that asks the store raises StoreUnavailable.
     """
 
     def __init__(self, store: Store, kind: Kind, type: type[T], vault: Vault) -> None:
@@ -42,6 +42,14 @@ class Collection(Generic[T]):
     async def get(self, id: str) -> Entry[T] | None:
         record = await self._store.get(self.kind, id)
         return None if record is None else self.entry(record)
+
+    async def get_or(self, id: str, default: T) -> Entry[T] | None:
+        """`default` stands for a document that can't be read: for what may be written over."""
+        record = await self._store.get(self.kind, id)
+        if record is None:
+            return None
+        found = self.readable([record])
+        return found[0] if found else Entry(id, record.version, default)
 
     async def each(self, prefix: str = "") -> AsyncGenerator[Entry[T]]:
         """All whose id begins so, by id. Close it (aclosing) when it is not read to its end."""

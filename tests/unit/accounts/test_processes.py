@@ -17,6 +17,7 @@ from qwen_proxy.ground.errors import (
     SignInRefused,
     StoreUnavailable,
 )
+from qwen_proxy.state.store import Put
 from tests.unit.accounts.house import account
 from tests.unit.accounts.town import ended, town
 
@@ -291,6 +292,20 @@ async def test_two_accounts_challenged_in_two_processes_make_their_exit_rest_for
         assert [process.state("c") for process in place.processes] == ["exit_challenged"] * 2
 
 
+async def test_damaged_documents_of_health_are_written_over() -> None:
+    async with town(account("a"), concurrency=0) as place:
+        one = place.processes[0]
+        ended(await (await one.ask()), OutcomeKind.CHALLENGED)
+        await place.clock.advance(0.5)
+        book = place.kept.book
+        for kind, id in ((book.healths.kind, "a@x.org"), (book.exits.kind, book.exit_id(""))):
+            await place.kept.store.write([Put(kind=kind, id=id, value=b"broken")])
+        await place.clock.advance(7200)
+        ended(await (await one.ask()), OutcomeKind.OUT_OF_QUOTA, rest_seconds=3600)
+        await place.clock.advance(0.5)
+        assert [process.state("a") for process in place.processes] == ["out_of_quota"] * 2
+
+
 async def test_successes_cost_no_write() -> None:
     async with town(account("a"), concurrency=0) as place:
         for _ in range(3):  # the first proves the token
@@ -327,6 +342,26 @@ async def test_a_token_rejected_in_another_process_is_renewed_by_the_keeper() ->
         assert place.site.names == ["a", "a"]
         tokens = {(await (await process.ask())).credential.token.reveal() for process in place.processes}
         assert tokens == {"a-2"}
+
+
+async def test_an_account_damaged_meanwhile_keeps_no_other_token_from_being_kept() -> None:
+    async with town(account("a"), account("b"), processes=1, concurrency=0) as place:
+        pool, book = place.keeper.pool, place.kept.book
+        for name in "ab":  # proven: a new token that is rejected at once would be given up
+            ended(await (await place.keeper.ask(only=name)))
+        await place.clock.advance(0.5)
+        held = [await (await place.keeper.ask(only=name)) for name in "ab"]
+        await place.kept.store.write([Put(kind=book.accounts.kind, id="a@x.org", value=b"broken")])
+        for lease in held:
+            lease.report(place.reported(OutcomeKind.CREDENTIAL_REJECTED))
+            lease.end()
+        deadline = place.clock.monotonic() + 30
+        loop = asyncio.get_running_loop()
+        renewals = [loop.create_task(pool.renew(lease.credential, deadline=deadline)) for lease in held]
+        await place.clock.advance(2)
+        await asyncio.gather(*renewals)
+        kept = await book.get("b@x.org")
+        assert kept is not None and kept.credential is not None and kept.credential.token.reveal() == "b-4"
 
 
 async def test_a_renewal_that_the_keeper_could_not_have_tells_why() -> None:

@@ -217,3 +217,11 @@ async def test_what_an_update_writes_may_have_a_lifetime(store: MemoryStore, pla
     await plain.update("a", plus_one, lasts_seconds=60.0)
     record = await store.get(OPEN, "a")
     assert record is not None and record.expires_at is not None
+
+
+async def test_a_default_stands_for_what_cannot_be_read(store: MemoryStore, plain: Collection[Document]) -> None:
+    assert await plain.get_or("a", Document(7)) is None
+    await store.write([plain.put("a", Document(1))])
+    assert await plain.get_or("a", Document(7)) == Entry("a", 1, Document(1))
+    await store.write([Put(kind=OPEN, id="a", value=b"broken")])
+    assert await plain.get_or("a", Document(7)) == Entry("a", 2, Document(7))
