@@ -1,0 +1,61 @@
+"""Claude Code's own requests, as recorded, through the whole program."""
+
+from typing import Any
+
+from qwen_proxy.chat.request import Role
+from qwen_proxy.chat.transcript import parse
+from tests.support.http import USER_KEY
+from tests.support.running import Running, running
+
+BETAS = (
+    "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,"
+    "mid-conversation-tool-changes-2026-07-01,effort-2025-11-24,thinking-display-updates-2026-08-18"
+)
+BODY: dict[str, Any] = {
+    "model": "claude-opus-5-5",
+    "max_tokens": 32000,
+    "stream": True,
+    "thinking": {"type": "adaptive", "display": "omitted"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "output_config": {"effort": "high"},
+    "metadata": {"user_id": '{"device_id":"d","account_uuid":"","session_id":"10059b3c"}'},
+    "system": [
+        {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.330; cch=00000;"},
+        {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
+        {"type": "text", "text": "Be precise.", "cache_control": {"type": "ephemeral"}},
+    ],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "[[sim think]] [[sim say Done]]"}]},
+        {"role": "system", "content": [{"type": "text", "text": "The folder is /tmp/t."}]},
+    ],
+    "tools": [{"name": "Rare", "description": "later", "input_schema": {"type": "object"}, "defer_loading": True}],
+}
+
+
+async def ask(gateway: Running, body: dict[str, Any]) -> tuple[dict[str, str], str]:
+    headers = {"anthropic-version": "2023-06-01", "anthropic-beta": BETAS, "Authorization": f"Bearer {USER_KEY}"}
+    async with gateway.client.post("/v1/messages?beta=true", json=body, headers=headers) as response:
+        assert response.status == 200, await response.text()
+        return dict(response.headers), await response.text()
+
+
+async def test_claude_codes_request_is_taken_as_it_is() -> None:
+    async with running() as gateway:
+        headers, written = await ask(gateway, BODY)
+        assert headers["x-qwen-proxy-ignored"] == "context_management"
+        assert "thinking_delta" not in written and "signature_delta" in written
+        assert '"text":"Done"' in written and written.endswith('data: {"type":"message_stop"}\n\n')
+        prompt = gateway.simulator.seen("completions")[-1].json["messages"][0]["content"]
+        said = parse(prompt)
+        assert [role for role, _ in said] == [Role.SYSTEM, Role.USER, Role.SYSTEM]
+        assert said[0][1] == "You are Claude Code.\nBe precise."
+        assert said[2][1] == "The folder is /tmp/t."
+        assert "x-anthropic-billing-header" not in prompt and "Rare" not in prompt
+
+
+async def test_a_turn_that_is_begun_is_continued() -> None:
+    body = BODY | {"messages": [*BODY["messages"], {"role": "assistant", "content": "So far: "}], "stream": False}
+    async with running() as gateway:
+        await ask(gateway, body)
+        prompt = gateway.simulator.seen("completions")[-1].json["messages"][0]["content"]
+        assert "Continue the last assistant message from exactly where it stops" in prompt
