@@ -59,3 +59,16 @@ async def test_a_turn_that_is_begun_is_continued() -> None:
         await ask(gateway, body)
         prompt = gateway.simulator.seen("completions")[-1].json["messages"][0]["content"]
         assert "Continue the last assistant message from exactly where it stops" in prompt
+
+
+async def test_what_is_not_served_is_refused_in_anthropics_words() -> None:
+    async with running() as gateway:
+        headers = {"anthropic-version": "2023-06-01"}
+        async with gateway.client.post("/v1/messages/batches", json={}, headers=headers) as response:
+            body = await response.json()
+            assert (response.status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
+        async with gateway.client.get("/v1/messages", headers=headers) as response:
+            assert (response.status, response.headers["Allow"]) == (405, "POST")
+            assert (await response.json())["error"]["type"] == "invalid_request_error"
+        async with gateway.client.post("/v1/messages/batches", json={}) as response:
+            assert (await response.json())["error"]["code"] == "unknown_url"

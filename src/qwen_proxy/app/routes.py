@@ -80,8 +80,17 @@ def routes(
         app.on_response_prepare.append(cors.allow)
         preflight = endpoints.endpoint(cors.preflight(unknown.refuse), general, Access.OPEN)
         app.router.add_route("OPTIONS", "/{path:.*}", preflight)
-    app.router.add_route("*", "/{path:.*}", endpoints.endpoint(unknown.refuse, general, Access.OPEN))
+    app.router.add_route("*", "/{path:.*}", _by_header(_unknown(endpoints, unknown)))
     return app
+
+
+def _unknown(endpoints: Endpoints, unknown: UnknownRoutes) -> list[tuple[str, Serve]]:
+    """Told in the words of who asks, as far as that can be known."""
+    return [
+        (route.header, endpoints.endpoint(unknown.refuse, route.protocol, Access.OPEN))
+        for route in MODEL_LISTS
+        if route.path == "/v1/models"
+    ]
 
 
 def _add_clients(
@@ -96,11 +105,11 @@ def _add_clients(
     models = clients.models
     for path, group in groupby(MODEL_LISTS, lambda route: route.path):
         listing = list(group)
-        app.router.add_get(path, _by_header([(each, _models(endpoints, each, models.all)) for each in listing]))
+        app.router.add_get(path, _by_header([(each.header, _models(endpoints, each, models.all)) for each in listing]))
         if one_path := listing[0].one_path:
             path_of_one = one_path.replace("{id}", "{id:.+}")  # a name may hold a slash
             app.router.add_get(
-                path_of_one, _by_header([(each, _models(endpoints, each, models.one)) for each in listing])
+                path_of_one, _by_header([(each.header, _models(endpoints, each, models.one)) for each in listing])
             )
     openai = OpenAIModels()
     app.router.add_get("/models", endpoints.endpoint(models.all(openai), openai, models_access, "models"))
@@ -110,11 +119,11 @@ def _models(endpoints: Endpoints, route: ModelsRoute, handler: Callable[[ModelsP
     return endpoints.endpoint(handler(route.protocol), route.protocol, Access.KEY, "models")
 
 
-def _by_header(served: Sequence[tuple[ModelsRoute, Serve]]) -> Serve:
-    """The first of them whose header the request has; the last one wants none."""
+def _by_header(served: Sequence[tuple[str, Serve]]) -> Serve:
+    """The first of them whose header the request has; the last one wants none, and is named by an empty one."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        chosen = next(serve for route, serve in served if not route.header or route.header in request.headers)
+        chosen = next(serve for header, serve in served if not header or header in request.headers)
         return await chosen(request)
 
     return serve
