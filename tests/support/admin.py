@@ -11,6 +11,9 @@ from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.app.admin import admin_routes, admission
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.gateway.admission import Admission, LimitDefaults
+from qwen_proxy.gateway.router import Router
+from qwen_proxy.gateway.routing import Naming
 from qwen_proxy.serving.streaming import Heartbeats
 from tests.support.http import ADMIN_KEY
 from tests.support.running import Running
@@ -34,7 +37,10 @@ def table(gateway: Running) -> Sequence[AdminRoute]:
     admitted = admission(gateway.settings, gateway.commons, Machine())
     heartbeats = Heartbeats(Machine().clock, header_commit_seconds=1, heartbeat_seconds=1)
     gathering = DiagnosticsRoutes(gather)
-    return admin_routes(gateway.live, gateway.commons, gateway.pool, admitted, gathering, Machine(), heartbeats)
+    commons, clock = gateway.commons, Machine().clock
+    router = Router(lambda: (), Naming())
+    limits = Admission(commons.allowances, commons.purse, clock, LimitDefaults())
+    return admin_routes(gateway.live, commons, gateway.pool, admitted, gathering, Machine(), heartbeats, router, limits)
 
 
 async def answer(client: aiohttp.ClientSession, method: str, path: str, kind: type[T], **options: Any) -> T:

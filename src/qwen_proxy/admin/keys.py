@@ -19,12 +19,16 @@ TAG = "keys"
 
 
 class LimitsBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """null: the setting's default, which for an admin's key is none. 0: no limit. Days and months are UTC's."""
+    """null: the setting's default, which for an admin's key is none. 0: no limit. Days and months are UTC's.
+
+    api_tokens_per_day: of what backends of the kind "api" answer.
+    """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     tokens_per_day: int | None = None
     tokens_per_month: int | None = None
+    api_tokens_per_day: int | None = None
     concurrent_requests: int | None = None
 
 
@@ -35,6 +39,7 @@ class LimitsPatchBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tokens_per_minute: int | UnsetType | None = UNSET
     tokens_per_day: int | UnsetType | None = UNSET
     tokens_per_month: int | UnsetType | None = UNSET
+    api_tokens_per_day: int | UnsetType | None = UNSET
     concurrent_requests: int | UnsetType | None = UNSET
 
 
@@ -42,7 +47,7 @@ class NewKeyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """key: a text of your own; without it a random one is made. name: without it the key's hint.
 
     expires_at: Unix seconds, null for never. allowed_models: patterns with `*` and `?`; allowed_endpoints: such as
-    "chat"; empty is all.
+    "chat"; allowed_backends: names, or the kinds "web", "api", "local"; empty is all.
     """
 
     key: str | None = None
@@ -51,6 +56,7 @@ class NewKeyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     expires_at: float | None = None
     allowed_models: tuple[str, ...] = ()
     allowed_endpoints: tuple[str, ...] = ()
+    allowed_backends: tuple[str, ...] = ()
     limits: LimitsBody = LimitsBody()
     note: str = ""
 
@@ -66,6 +72,7 @@ class KeyPatchBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     expires_at: float | UnsetType | None = UNSET
     allowed_models: tuple[str, ...] | UnsetType = UNSET
     allowed_endpoints: tuple[str, ...] | UnsetType = UNSET
+    allowed_backends: tuple[str, ...] | UnsetType = UNSET
     limits: LimitsPatchBody | UnsetType = UNSET
     note: str | UnsetType = UNSET
 
@@ -88,6 +95,7 @@ class KeyBody(Struct, frozen=True, kw_only=True):
     revoked_at: float | None
     allowed_models: tuple[str, ...]
     allowed_endpoints: tuple[str, ...]
+    allowed_backends: tuple[str, ...]
     limits: LimitsBody
     note: str
 
@@ -140,6 +148,7 @@ class KeyRoutes:
             expires_at=body.expires_at,
             allowed_models=body.allowed_models,
             allowed_endpoints=body.allowed_endpoints,
+            allowed_backends=body.allowed_backends,
             limits=KeyLimits(**asdict(body.limits)),
             note=body.note,
         )
@@ -189,6 +198,7 @@ class KeyRoutes:
             revoked_at=record.revoked_at,
             allowed_models=record.allowed_models,
             allowed_endpoints=record.allowed_endpoints,
+            allowed_backends=record.allowed_backends,
             limits=LimitsBody(**asdict(record.limits)),
             note=record.note,
         )
@@ -221,6 +231,7 @@ def _shown(record: KeyRecord) -> dict[str, str]:
         "revoked_at": record.revoked_at or "never",
         "allowed_models": ", ".join(record.allowed_models) or "all",
         "allowed_endpoints": ", ".join(record.allowed_endpoints) or "all",
+        "allowed_backends": ", ".join(record.allowed_backends) or "all",
         "note": record.note or "none",
     }
     told |= {f"limits.{name}": "default" if limit is None else limit for name, limit in asdict(record.limits).items()}

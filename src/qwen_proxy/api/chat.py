@@ -14,6 +14,7 @@ from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.admission import Admission, Permit
+from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope
 from qwen_proxy.gateway.routing import Route
@@ -76,7 +77,8 @@ class ChatRoutes:
     ) -> web.StreamResponse:
         has_ended = has_left = False
         try:
-            answer = await (self._stream if call.stream else self._fold)(exchange, protocol, call, scope)
+            serve = self._stream if call.stream else self._fold
+            answer = await serve(exchange, protocol, call, scope, permit.api)
             has_ended = True
             return answer
         except (asyncio.CancelledError, ConnectionError):
@@ -96,7 +98,7 @@ class ChatRoutes:
                     has_failed=not (has_ended or has_left),
                 )
 
-    async def _question(self, exchange: Exchange, call: Call, scope: Scope) -> "_Question":
+    async def _question(self, exchange: Exchange, call: Call, scope: Scope, budget: ApiBudget | None) -> "_Question":
         """What is to be asked; may wait for the model list.
 
         Raises ModelNotFound, NotAllowed, or why there is no list.
@@ -107,7 +109,7 @@ class ChatRoutes:
         session = self._session(exchange, call) if self._gateway.follows_sessions else ""
         warnings = self._gateway.warnings(request, route)
         warned = [("x-qwen-proxy-warnings", "; ".join(warnings))] if warnings else []
-        return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, warned)
+        return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, warned, budget)
 
     def _session(self, exchange: Exchange, call: Call) -> str:
         key = "" if exchange.caller is None else exchange.caller.id
@@ -122,8 +124,10 @@ class ChatRoutes:
             prompt_tokens=prompt_tokens,
         )
 
-    async def _fold(self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope) -> web.StreamResponse:
-        question = await self._question(exchange, call, scope)
+    async def _fold(
+        self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope, budget: ApiBudget | None
+    ) -> web.StreamResponse:
+        question = await self._question(exchange, call, scope, budget)
         if call.choices == 1:
             results = [await self._folded(question, exchange.trace)]
         else:
@@ -148,7 +152,14 @@ class ChatRoutes:
     ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
         if question.request.sampling.max_tokens == 0:
             return aclosing(self._nothing(question.request, trace))
-        return self._gateway.open(question.request, question.route, trace, session=question.session, in_one=in_one)
+        return self._gateway.open(
+            question.request,
+            question.route,
+            trace,
+            session=question.session,
+            in_one=in_one,
+            budget=question.budget,
+        )
 
     async def _nothing(self, request: ChatRequest, trace: Trace) -> AsyncGenerator[Batch]:
         """The reply to who wants no token of it, as Anthropic's clients do to fill a cache: nobody is asked."""
@@ -157,7 +168,7 @@ class ChatRoutes:
         yield [ReplyStart(), trace.usage, Finish(FinishReason.LENGTH)]
 
     async def _stream(
-        self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope
+        self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope, budget: ApiBudget | None
     ) -> web.StreamResponse:
         headers = [
             ("Content-Type", protocol.stream_content_type),
@@ -172,7 +183,7 @@ class ChatRoutes:
 
         exchange.stream, exchange.tell = reply, tell
         with self._heartbeats.watch(reply):
-            question = await self._question(exchange, call, scope)
+            question = await self._question(exchange, call, scope, budget)
             if not reply.headers_sent:
                 reply.response.headers.extend(question.warned)
             encoders = [call.encoder(question.facts, index) for index in range(call.choices)]
@@ -251,6 +262,7 @@ class _Question(Struct, frozen=True):
     facts: ReplyFacts
     session: str
     warned: Sequence[tuple[str, str]]
+    budget: ApiBudget | None
 
 
 def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:
@@ -270,7 +282,9 @@ def _headers(exchange: Exchange, protocol: ClientProtocol, call: Call) -> list[t
 
 
 def _served(trace: Trace) -> list[tuple[str, str]]:
-    """Who answers. A model's id comes from elsewhere: only what is safe in a header goes into one."""
+    """Who answers, if anybody does. A model's id comes from elsewhere: only what is safe in a header goes into one."""
+    if not trace.backend:
+        return []
     model = trace.model if trace.model.isascii() and trace.model.isprintable() else ""
     return [("x-qwen-proxy-backend", trace.backend), *([("x-qwen-proxy-model", model)] if model else [])]
 

@@ -16,6 +16,7 @@ from qwen_proxy.admin.keys import KeyRoutes
 from qwen_proxy.admin.original import OriginalAccounts
 from qwen_proxy.admin.original_settings import OriginalSettings
 from qwen_proxy.admin.records import RecordRoutes
+from qwen_proxy.admin.routes import RouteRoutes
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.admin.sessions import SessionRoutes
 from qwen_proxy.admin.settings import SettingsRoutes
@@ -24,6 +25,8 @@ from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
+from qwen_proxy.gateway.admission import Admission as Limits
+from qwen_proxy.gateway.router import Router
 from qwen_proxy.ground.errors import StoreUnavailable
 from qwen_proxy.serving.auth import Authenticator, Doors
 from qwen_proxy.serving.sessions import Sessions
@@ -64,6 +67,8 @@ def admin_routes(
     diagnostics: DiagnosticsRoutes,
     machine: Machine,
     heartbeats: Heartbeats,
+    router: Router,
+    limits: Limits,
 ) -> Sequence[AdminRoute]:
     """In the order in which the document has them."""
 
@@ -77,6 +82,7 @@ def admin_routes(
     return (
         *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
         *SettingsRoutes(live).table(),
+        *RouteRoutes(live, router, limits, book, clock).table(),
         *KeyRoutes(book, catch_up, clock).table(),
         *AccountRoutes(desk, clock).table(),
         *RecordRoutes(commons.store).table(),

@@ -18,7 +18,10 @@ from qwen_proxy.api.health import HealthRoutes
 from qwen_proxy.api.models import ModelRoutes
 from qwen_proxy.api.unknown import UnknownRoutes
 from qwen_proxy.config.runtime import LiveSettings
+from qwen_proxy.gateway.backend import BackendKind
+from qwen_proxy.gateway.permission import Scope
 from qwen_proxy.protocols.base import ModelsProtocol
+from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.openai_models import OpenAIModels
 from qwen_proxy.protocols.table import COUNTERS, MODEL_LISTS, PROTOCOLS, ModelsRoute
 from qwen_proxy.serving.cors import Cors
@@ -40,10 +43,25 @@ CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them 
     ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
     ClientRoute(method="GET", path="/models", summary="The models; MODELS_OPEN=false closes it", access=Access.OPEN),
+    ClientRoute(
+        method="POST", path="/cli/v1/chat/completions", summary="The same, of API backends only", access=Access.KEY
+    ),
+    ClientRoute(method="GET", path="/cli/v1/models", summary="The models of API backends", access=Access.KEY),
+    ClientRoute(method="POST", path="/cli/v1/models", summary="The same, as the original has it", access=Access.KEY),
     ClientRoute(method="GET", path="/healthz", summary="The process answers", access=Access.OPEN),
     ClientRoute(method="GET", path="/readyz", summary="A chat would find an account now", access=Access.OPEN),
     ClientRoute(method="GET", path="/openapi.json", summary="This document", access=Access.OPEN),
     ClientRoute(method="GET", path="/docs", summary="This document as a page", access=Access.OPEN),
+)
+
+
+CLI: Final = Scope(
+    kinds=frozenset((BackendKind.API,)),
+    names=(("qwen3.5-plus", "coder-model"),),
+    missing=(
+        "no API backend is configured, and /cli/v1 serves no other: add one that speaks OpenAI's API, with its base URL"
+        " and a key; /v1 serves the models of chat.qwen.ai"
+    ),
 )
 
 
@@ -111,8 +129,19 @@ def _add_clients(
             app.router.add_get(
                 path_of_one, _by_header([(each.header, _models(endpoints, each, models.one)) for each in listing])
             )
+    _add_cli(app, endpoints, clients)
     openai = OpenAIModels()
     app.router.add_get("/models", endpoints.endpoint(models.all(openai), openai, models_access, "models"))
+
+
+def _add_cli(app: web.Application, endpoints: Endpoints, clients: ClientHandlers) -> None:
+    """What the original serves of Qwen Code's accounts (upstream protocol §10.2), here of all API backends."""
+    chat, models = OpenAIChat(), OpenAIModels()
+    ask = endpoints.endpoint(clients.chat.handler(chat, CLI), chat, Access.KEY, "cli")
+    listing = endpoints.endpoint(clients.models.all(models, CLI), models, Access.KEY, "cli")
+    app.router.add_post("/cli/v1/chat/completions", ask, expect_handler=expect)
+    app.router.add_get("/cli/v1/models", listing)
+    app.router.add_post("/cli/v1/models", listing, expect_handler=expect)
 
 
 def _models(endpoints: Endpoints, route: ModelsRoute, handler: Callable[[ModelsProtocol], Handler]) -> Serve:

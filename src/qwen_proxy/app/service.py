@@ -135,6 +135,7 @@ def limit_defaults(settings: Settings) -> LimitDefaults:
         tokens_per_minute=settings.key_tpm,
         tokens_per_day=settings.key_tokens_per_day,
         tokens_per_month=settings.key_tokens_per_month,
+        api_tokens_per_day=settings.key_api_tokens_per_day,
         concurrent_requests=settings.key_concurrency,
         token_reserve=settings.key_token_reserve,
     )
@@ -182,7 +183,7 @@ async def open_service(
     limits = Admission(commons.allowances, commons.purse, clock, limit_defaults(settings))
     diagnostics = _diagnostics(door, pool, settings, clock, drift, workers)
     chat = ChatRoutes(gateway, heartbeats, limits, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
-    admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats)
+    admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits)
     counts = CountRoutes(gateway, lambda: chat.options)
     app = routes(live, endpoints, ClientHandlers(chat, counts, models), pool, admin)
     live.on_change(Tunable(door.upstream, gateway, site.catalogue, router, chat, models, limits).apply)

@@ -30,10 +30,16 @@ def keys_create(
     days: Annotated[float | None, typer.Option(min=0, help="The same in days.")] = None,
     models: Annotated[str, typer.Option(help="Models it may use, with commas between; * and ? are wildcards.")] = "",
     endpoints: Annotated[str, typer.Option(help="Endpoints it may call, with commas between, such as chat.")] = "",
+    backends: Annotated[
+        str, typer.Option(help="Backends it may use: names or kinds (web, api, local), with commas between.")
+    ] = "",
     rpm: Annotated[int | None, typer.Option(help="Requests a minute; 0 for no limit.")] = None,
     tpm: Annotated[int | None, typer.Option(help="Tokens a minute; 0 for no limit.")] = None,
     tokens_per_day: Annotated[int | None, typer.Option(help="Tokens a day (UTC); 0 for no limit.")] = None,
     tokens_per_month: Annotated[int | None, typer.Option(help="Tokens a month (UTC); 0 for no limit.")] = None,
+    api_tokens_per_day: Annotated[
+        int | None, typer.Option(help="Tokens a day (UTC) on backends that are APIs; 0 for no limit.")
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(help="Requests at a time; 0 for no limit.")] = None,
     note: Annotated[str, typer.Option(help="Anything to remember.")] = "",
     key_file: Annotated[Path | None, typer.Option(help="File with a key of your own, in its first line.")] = None,
@@ -50,11 +56,13 @@ def keys_create(
         expires_at=_end(expires, days),
         allowed_models=words(models),
         allowed_endpoints=words(endpoints),
+        allowed_backends=words(backends),
         limits=LimitsBody(
             requests_per_minute=rpm,
             tokens_per_minute=tpm,
             tokens_per_day=tokens_per_day,
             tokens_per_month=tokens_per_month,
+            api_tokens_per_day=api_tokens_per_day,
             concurrent_requests=concurrency,
         ),
         note=note,
@@ -95,7 +103,7 @@ def keys_list(as_json: Json = False) -> None:
             key.role.value,
             Text(key.status.value, STYLES.get(key.status, "dim")),
             shown(key.expires_at),
-            Text(", ".join((*key.allowed_models, *key.allowed_endpoints)) or "all"),
+            Text(", ".join((*key.allowed_models, *key.allowed_endpoints, *key.allowed_backends)) or "all"),
             _limits(key.limits),
         )
     console().print(rows)
@@ -138,6 +146,7 @@ def _limits(limits: LimitsBody) -> str:
         ("tokens/min", limits.tokens_per_minute),
         ("tokens/day", limits.tokens_per_day),
         ("tokens/month", limits.tokens_per_month),
+        ("API tokens/day", limits.api_tokens_per_day),
         ("at a time", limits.concurrent_requests),
     )
     return ", ".join(f"{limit:,} {word}" if limit else f"any {word}" for word, limit in words if limit is not None)

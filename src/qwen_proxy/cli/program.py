@@ -15,6 +15,7 @@ from qwen_proxy.cli.keys import commands as of_keys
 from qwen_proxy.cli.migration import commands as of_migration
 from qwen_proxy.cli.output import fail
 from qwen_proxy.cli.requests import commands as of_requests
+from qwen_proxy.cli.routes import commands as of_routes
 from qwen_proxy.cli.service import commands as of_service
 from qwen_proxy.cli.settings import audit_commands as of_audit
 from qwen_proxy.cli.settings import commands as of_settings
@@ -60,6 +61,7 @@ for name, group in (
     ("accounts", of_accounts),
     ("batches", of_batches),
     ("keys", of_keys),
+    ("routes", of_routes),
     ("settings", of_settings),
     ("secret", of_secrets),
 ):

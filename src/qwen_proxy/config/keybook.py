@@ -12,6 +12,7 @@ The first key of API_KEY (or the generated admin key) can't be revoked, deleted 
 so there is a way in at any time.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -46,6 +47,7 @@ RANDOM_DIGITS: Final = 48
 MOST_NAME_CHARS: Final = 100
 MOST_NOTE_CHARS: Final = 1000
 MOST_PATTERNS: Final = 100
+BACKEND_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_PATTERN_CHARS: Final = 200
 
 
@@ -72,6 +74,7 @@ class NewKey(Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     allowed_models: tuple[str, ...] = ()
     allowed_endpoints: tuple[str, ...] = ()
+    allowed_backends: tuple[str, ...] = ()
     limits: KeyLimits = KeyLimits()
     note: str = ""
 
@@ -135,6 +138,7 @@ class KeyBook:
                 expires_at=wish.expires_at,
                 allowed_models=wish.allowed_models,
                 allowed_endpoints=wish.allowed_endpoints,
+                allowed_backends=wish.allowed_backends,
                 limits=wish.limits,
                 note=wish.note,
             )
@@ -160,6 +164,7 @@ class KeyBook:
                 expires_at=wished.expires_at,
                 allowed_models=wished.allowed_models,
                 allowed_endpoints=wished.allowed_endpoints,
+                allowed_backends=wished.allowed_backends,
                 limits=wished.limits,
                 note=wished.note,
             )
@@ -303,6 +308,12 @@ def _check(record: KeyRecord, now: float | None) -> None:
         if endpoint not in ENDPOINTS:
             right = ", ".join(ENDPOINTS)
             raise InvalidRequest(f"no such endpoint; there are {right}", param=f"allowed_endpoints[{index}]")
+    if len(record.allowed_backends) > MOST_PATTERNS:
+        raise InvalidRequest(f"more than {MOST_PATTERNS} backends", param="allowed_backends")
+    for index, backend in enumerate(record.allowed_backends):
+        if not BACKEND_NAME.fullmatch(backend):
+            right = "a backend's name, or one of the kinds web, api, local"
+            raise InvalidRequest(f"this is not {right}", param=f"allowed_backends[{index}]")
     for field in KeyLimits.__struct_fields__:
         limit: int | None = getattr(record.limits, field)
         if limit is not None and not 0 <= limit <= MOST_OF_A_LIMIT:

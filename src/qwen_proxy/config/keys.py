@@ -23,6 +23,7 @@ ENDPOINTS: Final = (
     "messages",
     "responses",
     "models",
+    "cli",
     "images",
     "videos",
     "audio",
@@ -56,12 +57,16 @@ class KeyStatus(StrEnum):
 
 
 class KeyLimits(Struct, frozen=True, kw_only=True):
-    """None: the setting's default, which for an admin's key is none. 0: no limit. Days and months are UTC's."""
+    """None: the setting's default, which for an admin's key is none. 0: no limit. Days and months are UTC's.
+
+    api_tokens_per_day: of backends of the kind `api`.
+    """
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     tokens_per_day: int | None = None
     tokens_per_month: int | None = None
+    api_tokens_per_day: int | None = None
     concurrent_requests: int | None = None
 
 

@@ -88,9 +88,18 @@ class LiveSettings:
         """
         self._check(changes)
 
+        return await self._write(lambda values: _changed(values, changes), also, by, request_id)
+
+    async def amend(
+        self, name: str, change: Callable[[str], str], *also: Append, by: str, request_id: str = ""
+    ) -> Sequence[ValueChange]:
+        """Make a variable's new text of the one that is in force, also where several do so at once. `change` may be
+        called several times. Raises what it raises, InvalidRequest, StoreUnavailable."""
+
         def give(values: Mapping[str, str]) -> dict[str, str]:
-            asked = {name: changes.get(name, values.get(name)) for name in {*values, *changes}}
-            return {name: text.strip() for name, text in sorted(asked.items()) if text is not None}
+            text = change(values.get(name, self.base.texts[name]))
+            self._check({name: text})
+            return _changed(values, {name: text})
 
         return await self._write(give, also, by, request_id)
 
@@ -191,6 +200,11 @@ class LiveSettings:
                 callback(settings)
             except Exception:  # one part that fails must not keep the others from theirs
                 log.exception("a change of settings could not be applied")
+
+
+def _changed(values: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    asked = {name: changes.get(name, values.get(name)) for name in {*values, *changes}}
+    return {name: text.strip() for name, text in sorted(asked.items()) if text is not None}
 
 
 def _not_live(name: str) -> str:

@@ -88,6 +88,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     key_tpm: int
     key_tokens_per_day: int
     key_tokens_per_month: int
+    key_api_tokens_per_day: int
     key_token_reserve: int
 
     workers: int

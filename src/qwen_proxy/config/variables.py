@@ -262,6 +262,14 @@ _KEYS: Final = Group(
             is_live=True,
         ),
         Variable(
+            "KEY_API_TOKENS_PER_DAY",
+            "key_api_tokens_per_day",
+            whole(0, MOST_OF_A_LIMIT),
+            "0",
+            "Tokens a day (UTC) of a key on backends that are APIs; 0 for no limit",
+            is_live=True,
+        ),
+        Variable(
             "KEY_TOKEN_RESERVE",
             "key_token_reserve",
             whole(1, 1_000_000),

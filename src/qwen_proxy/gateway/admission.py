@@ -6,6 +6,8 @@
 | tokens per minute, day, month | its prompt, estimated, and the most its replies may have | what it has used |
 | requests at a time | 1 | 1 until it ends |
 
+What it may spend on paid backends is reserved when it gets there (`api_budget`), since most requests never do.
+
 Either everything is reserved or nothing. Who can't be let in is refused at once, not queued.
 """
 
@@ -17,6 +19,7 @@ from typing import Final, Protocol, Self
 from msgspec import Struct
 
 from qwen_proxy.config.keys import ClientKey, KeyRecord, Role
+from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.sizing import Size
 from qwen_proxy.ground.errors import KeyLimitReached, LimitTooSmall
 from qwen_proxy.ground.limits import LimitFacts, LimitName, WindowFacts
@@ -36,6 +39,7 @@ class LimitDefaults(Struct, frozen=True, kw_only=True):
     tokens_per_minute: int = 0
     tokens_per_day: int = 0
     tokens_per_month: int = 0
+    api_tokens_per_day: int = 0
     concurrent_requests: int = 20
     token_reserve: int = 1024
 
@@ -49,6 +53,11 @@ class Permit(Protocol):
 
     def settle(self, tokens: int) -> None:
         """What was used in the end, prompt and replies."""
+        ...
+
+    @property
+    def api(self) -> ApiBudget | None:
+        """What tries on paid backends are to be reserved of; None for no limit."""
         ...
 
 
@@ -70,6 +79,11 @@ class Admission:
         limits = self._limits_of(key)
         return UNLIMITED if limits is None else LimitedPermit(self, limits, size)
 
+    def api_standing(self, key: ClientKey) -> Standing | None:
+        """What is left of its tokens on paid backends today; None for no limit."""
+        limits = self._limits_of(key)
+        return None if limits is None or limits.api is None else self.allowances.standing(limits.api)
+
     def _limits_of(self, key: ClientKey) -> "Limits | None":
         known = self._known.get(key.id)
         if known is not None and known[0] is key.record and known[1] is self.defaults:
@@ -88,6 +102,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     places: int
     requests: Allowance | None
     tokens: tuple[tuple[LimitName, Allowance], ...]
+    api: Allowance | None
     token_reserve: int
 
 
@@ -105,6 +120,7 @@ def limits_of(key: ClientKey, defaults: LimitDefaults) -> Limits | None:
     minute = allowance("tpm", Period.MINUTE, own.tokens_per_minute, defaults.tokens_per_minute)
     day = allowance("day", Period.DAY, own.tokens_per_day, defaults.tokens_per_day)
     month = allowance("month", Period.MONTH, own.tokens_per_month, defaults.tokens_per_month)
+    api = allowance("api", Period.DAY, own.api_tokens_per_day, defaults.api_tokens_per_day)
     tokens = tuple(
         (name, each)
         for name, each in (
@@ -115,13 +131,14 @@ def limits_of(key: ClientKey, defaults: LimitDefaults) -> Limits | None:
         if each is not None
     )
     places = defaults.concurrent_requests if own.concurrent_requests is None else own.concurrent_requests
-    if not places and requests is None and not tokens:
+    if not places and requests is None and not tokens and api is None:
         return None
     return Limits(
         place=f"key:{key.id}",
         places=places,
         requests=requests,
         tokens=tokens,
+        api=api,
         token_reserve=defaults.token_reserve,
     )
 
@@ -142,6 +159,10 @@ class UnlimitedPermit:
 
     def settle(self, tokens: int) -> None:
         pass
+
+    @property
+    def api(self) -> ApiBudget | None:
+        return None
 
 
 UNLIMITED: Final = UnlimitedPermit()
@@ -186,6 +207,13 @@ class LimitedPermit:
         shares, self._shares = self._shares, []
         for share in shares:
             self._admission.allowances.correct(share, tokens)
+
+    @property
+    def api(self) -> ApiBudget | None:
+        limits = self._limits
+        if limits.api is None:
+            return None
+        return ApiBudget(self._admission.allowances, limits.api, self._size, limits.token_reserve, self._facts)
 
     async def _reserve(self) -> None:
         limits = self._limits

@@ -14,6 +14,7 @@ from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
 from qwen_proxy.chat.request import ChatRequest, ImagePart, ToolChoiceKind, ToolResultPart
 from qwen_proxy.config.keys import ClientKey
+from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind, account_name
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.overflow import Line, moves_on
@@ -36,6 +37,7 @@ from qwen_proxy.ground.errors import (
 )
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
+from qwen_proxy.state.allowances import Share
 from qwen_proxy.tokens import count_request, counted_characters
 from qwen_proxy.upstreams.base import Upstream
 
@@ -141,28 +143,35 @@ class ChatGateway:
         return self._router.follows_sessions
 
     def open(
-        self, request: ChatRequest, route: Route, trace: Trace, *, session: str = "", in_one: bool = False
+        self,
+        request: ChatRequest,
+        route: Route,
+        trace: Trace,
+        *,
+        session: str = "",
+        in_one: bool = False,
+        budget: ApiBudget | None = None,
     ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
         """Hand out the reply's batches; the first one that comes out carries content, or is the whole reply.
 
         Until then attempts may be repeated, and go on to the next target of the route; afterwards a failure is raised
         where it happened. `in_one` is for who does not stream: one batch, so that a try that fails behind its content
         is repeated too. Every reply has its Usage. `session`: see `gateway.sessions`. `trace` tells which backend it
-        is. Leaving the block closes the upstream's response and returns the lease. Raises ProxyError.
+        is. budget: of the caller's key, for tries on paid backends. Leaving the block closes the upstream's response
+        and returns the lease. Raises ProxyError.
         """
-        return aclosing(self._attempts(request, route, trace, session, in_one))
-
-    async def _attempts(
-        self, request: ChatRequest, route: Route, trace: Trace, session: str, in_one: bool
-    ) -> AsyncGenerator[Batch]:
-        options = self.options
+        deadline = self._clock.monotonic() + self.options.deadline_seconds
         line = Line(ordered(route.targets, self._draws(session)))
-        run = _Run(request, options, line, self._clock.monotonic() + options.deadline_seconds)
+        return aclosing(self._attempts(_Run(request, self.options, line, deadline, budget), trace, session, in_one))
+
+    async def _attempts(self, run: "_Run", trace: Trace, session: str, in_one: bool) -> AsyncGenerator[Batch]:
         while True:
             trace.tries += 1
             run.credential = None
             try:
                 backend = self._enter(run, trace)
+                if run.budget is not None and backend.kind is BackendKind.API:
+                    run.share = await run.budget.reserve()
                 async with backend.leasing.lease(
                     Feature.CHAT,
                     deadline=run.queue_deadline,
@@ -176,7 +185,7 @@ class ChatGateway:
                     trace.account_id = account_name(backend.name, credential.account_id)
                     outcome = Outcome(kind=OutcomeKind.CANCELLED)
                     try:
-                        attempt = self._attempt(run.request, line.current, backend.upstream, credential, run, trace)
+                        attempt = self._attempt(run.request, run.line.current, backend.upstream, credential, run, trace)
                         async with aclosing(_joined(attempt) if in_one else attempt) as batches:
                             async for batch in batches:
                                 run.content_sent = True
@@ -191,7 +200,10 @@ class ChatGateway:
                 return
             except ProxyError as error:
                 trace.failures.append(type(error).__name__)
+                run.settle(trace, has_failed=True)
                 await self._go_on(run, error, trace)
+            finally:
+                run.settle(trace, has_failed=False)
 
     def _enter(self, run: "_Run", trace: Trace) -> Backend:
         """The backend of this try. Raises ProxyError where it can't be asked this."""
@@ -216,6 +228,7 @@ class ChatGateway:
         has_moved = verdict is not Verdict.RENEW and not run.content_sent and run.line.has_next
         if has_moved and moves_on(error, was_asked=credential is not None, tries_left=past.tries_left):
             run.leave(error)
+            trace.reply = None
             return
         if credential is None or run.leasing is None:
             raise error if run.failure is None or error.blame is not Blame.CLIENT else run.failure
@@ -351,21 +364,33 @@ class _Run:
     """One request's way. request: for the current target. asked: how often one went out. deadlines: monotonic.
 
     plan, leasing: of the current backend. credential: of the current try, None while none is leased. failure: for which
-    the first backend was left.
+    the first backend was left. share: of the budget, reserved for the current try.
     """
 
-    def __init__(self, request: ChatRequest, options: GatewayOptions, line: Line, deadline: float) -> None:
+    def __init__(
+        self, request: ChatRequest, options: GatewayOptions, line: Line, deadline: float, budget: ApiBudget | None
+    ) -> None:
         self.request = request
         self.options = options
         self.line = line
         self.deadline = deadline
         self.queue_deadline = deadline
+        self.budget = budget
+        self.share: Share | None = None
         self.plan = _Plan()
         self.leasing: Leasing | None = None
         self.credential: Credential | None = None
         self.asked = 0
         self.content_sent = False
         self.failure: ProxyError | None = None
+
+    def settle(self, trace: Trace, *, has_failed: bool) -> None:
+        """What the try has used of the budget that was reserved for it; once."""
+        budget, share, self.share = self.budget, self.share, None
+        if budget is not None and share is not None:
+            has_left = not has_failed and self.credential is not None
+            used = trace.used(lambda: budget.prompt_tokens, has_left=has_left)
+            budget.settle(share, 0 if used is None else used.prompt_tokens + used.completion_tokens)
 
     def leave(self, error: ProxyError) -> None:
         """The current backend, for the next one."""

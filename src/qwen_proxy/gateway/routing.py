@@ -169,6 +169,11 @@ class Directory:
     def has(self, asked: str) -> bool:
         return asked in self._found or self._find(asked) is not None
 
+    def why_missing(self, destination: Destination) -> str:
+        """A clause; empty where it is there."""
+        target = self._destined(destination, PLAIN)
+        return target if isinstance(target, str) else ""
+
     def entries(self) -> list[Entry]:
         """The public list: backend by backend, then the routes that have a name of their own."""
         entries = list(self._model_entries())

@@ -12,6 +12,7 @@ class LimitName(StrEnum):
     TOKENS_PER_MINUTE = "tokens per min (TPM)"
     TOKENS_PER_DAY = "tokens per day (TPD)"
     TOKENS_PER_MONTH = "tokens per month"
+    API_TOKENS_PER_DAY = "API tokens per day"
     CONCURRENT_REQUESTS = "concurrent requests"
 
 

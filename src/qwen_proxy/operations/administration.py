@@ -16,6 +16,7 @@ from qwen_proxy.admin.account_bodies import (
 from qwen_proxy.admin.batches import BatchesBody, CreatedBody, NewBatchBody
 from qwen_proxy.admin.keys import KeyBody, KeysBody, MadeKeyBody, NewKeyBody
 from qwen_proxy.admin.records import AuditBody, AuditEntryBody
+from qwen_proxy.admin.routes import ExplainedBody, RouteBody, RoutePutBody, RoutesBody
 from qwen_proxy.admin.settings import (
     SettingsBody,
     SettingsChangedBody,
@@ -31,6 +32,7 @@ from qwen_proxy.runtime.clock import Clock
 ACCOUNTS: Final = "/api/admin/accounts"
 BATCHES: Final = f"{ACCOUNTS}/batches"
 KEYS: Final = "/api/admin/keys"
+ROUTES: Final = "/api/admin/routes"
 SETTINGS: Final = "/api/admin/settings"
 PAGE: Final = 500
 SIGN_IN_SECONDS: Final = 120.0  # the server itself waits for 90
@@ -137,6 +139,23 @@ class Administration:
             return (exact or found)[0].id
         many = "several keys go" if found else "no key goes"
         raise UnknownKey(f"{many} by {name!r}; 'qwen-proxy keys list' shows their ids")
+
+    # --- routes
+
+    async def routes(self) -> RoutesBody:
+        return await self._server.call("GET", ROUTES, RoutesBody, seconds=LOOK_SECONDS)
+
+    async def set_route(self, name: str, targets: Sequence[str]) -> RouteBody:
+        body = RoutePutBody(targets=tuple(targets))
+        return await self._server.call("PUT", _one(ROUTES, name), RouteBody, body, seconds=LOOK_SECONDS)
+
+    async def remove_route(self, name: str) -> None:
+        await self._server.do("DELETE", _one(ROUTES, name))
+
+    async def explain_route(self, model: str, key: str) -> ExplainedBody:
+        """key: see `revoke_key`; empty for none. Raises UnknownKey."""
+        query: Query = {"model": model, "key": await self._key_id(key) if key else None}
+        return await self._server.call("GET", _with(f"{ROUTES}/explain", query), ExplainedBody, seconds=LOOK_SECONDS)
 
     # --- usage
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -9,8 +10,10 @@ from qwen_proxy.accounts.model import OutcomeKind
 from qwen_proxy.chat.events import Batch, Finish, FinishReason, ReplyStart, TextDelta, Usage
 from qwen_proxy.chat.models import Model, ModelName
 from qwen_proxy.chat.request import ChatRequest, Message, Role, TextPart
-from qwen_proxy.config.keys import ClientKey
+from qwen_proxy.config.keys import ClientKey, KeyLimits
 from qwen_proxy.config.routes import read_rules
+from qwen_proxy.gateway.admission import Admission, LimitDefaults
+from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
@@ -18,6 +21,7 @@ from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Naming
+from qwen_proxy.gateway.sizing import Size
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground import errors
 from qwen_proxy.runtime.ids import SystemIds
@@ -25,6 +29,7 @@ from tests.support.clock import FakeClock
 from tests.support.counting import WordCounter
 from tests.support.keys import client_key
 from tests.support.scripted import Desk, Script, ScriptedUpstream
+from tests.unit.state.house import house as installation
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=2)
 STOP = Finish(FinishReason.STOP)
@@ -68,13 +73,18 @@ class House:
         return Backend(name=name, kind=kind, upstream=upstream, leasing=desk, catalogue=catalogue)
 
     async def ask(
-        self, model: str = "plus", session: str = "", caller: ClientKey | None = None, scope: Scope = EVERYWHERE
+        self,
+        model: str = "plus",
+        session: str = "",
+        caller: ClientKey | None = None,
+        scope: Scope = EVERYWHERE,
+        budget: ApiBudget | None = None,
     ) -> str:
         """The text of the whole reply."""
         request = ChatRequest(model=ModelName(model), messages=(Message(Role.USER, (TextPart("hi"),)),))
         request, route = await self.gateway.resolve(request, caller, scope)
         batches: list[Batch] = []
-        async with self.gateway.open(request, route, self.trace, session=session) as reply:
+        async with self.gateway.open(request, route, self.trace, session=session, budget=budget) as reply:
             async for batch in reply:
                 batches.append(batch)
         return "".join(event.text for batch in batches for event in batch if isinstance(event, TextDelta))
@@ -241,6 +251,81 @@ async def test_weights_draw_anew_for_each_request_and_keep_a_conversation() -> N
     assert {await house.ask("any") for _ in range(40)} == {"web", "studio"}
     for session in ("s1", "s2", "s3"):
         assert len({await house.ask("any", session) for _ in range(5)}) == 1
+
+
+# --- what paid backends cost
+
+
+@asynccontextmanager
+async def a_budget(limit: int) -> AsyncGenerator[ApiBudget]:
+    """Of a request whose prompt is 100 tokens and whose reply is at most 50."""
+    async with installation() as (home, (process,)):
+        none = LimitDefaults(requests_per_minute=0, concurrent_requests=0)
+        admission = Admission(process.allowances, process.purse, home.clock, none)
+        caller = client_key(limits=KeyLimits(api_tokens_per_day=limit))
+        async with admission.admit(caller, lambda: Size(100, 50)) as permit:
+            assert permit.api is not None
+            yield permit.api
+
+
+async def test_what_a_paid_backend_answers_counts_and_what_the_site_answers_does_not() -> None:
+    async with a_budget(1000) as budget:
+        house = House(
+            ("web", ScriptedUpstream(good("web")), Desk("a")), ("studio", ScriptedUpstream(good("studio")), Desk("k1"))
+        )
+        assert await house.ask("plus", budget=budget) == "web"
+        assert budget.standing().remaining == 1000
+        assert await house.ask("studio/plus", budget=budget) == "studio"
+        assert budget.standing().remaining == 1000 - 9
+
+
+@pytest.mark.parametrize(
+    ("script", "cost"), [([DOWN], 0), ([[ReplyStart("r")], [TextDelta("x" * 30)], DOWN], 110)], ids=["silent", "cut"]
+)
+async def test_a_try_that_fails_costs_what_had_come(script: Script, cost: int) -> None:
+    async with a_budget(1000) as budget:
+        house = House(("studio", ScriptedUpstream(script), Desk("k1")), tries=1)
+        with pytest.raises(errors.UpstreamUnavailable):
+            await house.ask(budget=budget)
+        assert budget.standing().remaining == 1000 - cost
+
+
+async def test_without_a_key_of_the_backend_nothing_is_spent() -> None:
+    async with a_budget(1000) as budget:
+        house = House(("studio", ScriptedUpstream(), Desk("k1", shortage=errors.AccountsOutOfQuota("parked"))))
+        with pytest.raises(errors.AccountsOutOfQuota):
+            await house.ask(budget=budget)
+        assert budget.standing().remaining == 1000
+
+
+async def test_who_leaves_has_used_the_prompt() -> None:
+    async with a_budget(1000) as budget:
+        silent = SilentUpstream([])
+        house = House(("studio", silent, Desk("k1")))
+        asking = asyncio.ensure_future(house.ask(budget=budget))  # noqa: TID251
+        await house.clock.settle()
+        assert budget.standing().remaining == 850
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert budget.standing().remaining == 900
+
+
+async def test_a_used_up_budget_skips_paid_backends_and_is_told_only_where_nothing_else_is_left() -> None:
+    async with a_budget(149) as budget:
+        await budget.reserve()
+        studio, local = ScriptedUpstream(good("studio")), ScriptedUpstream(good("local"))
+        house = House(
+            ("web", ScriptedUpstream([DOWN]), Desk("a")), ("studio", studio, Desk("k1")), ("local", local, Desk("l"))
+        )
+        assert await house.ask("plus", budget=budget) == "local"
+        assert house.trace.failures == ["UpstreamUnavailable", "KeyLimitReached"]
+        with pytest.raises(errors.KeyLimitReached, match="API tokens per day"):
+            await house.ask("studio-own", budget=budget)
+        del house.backends[2]
+        with pytest.raises(errors.UpstreamUnavailable):
+            await house.ask("plus", budget=budget)
+        assert studio.requests == []
 
 
 # --- who may
