@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.toolbench.failures import CLEAN, FAILURES, Draft, Expected, Failure
+from bench.toolbench.draft import Draft
+from bench.toolbench.failures import CLEAN, FAILURES, Expected, Failure
 from bench.toolbench.kit import KIT, Arguments, ToolKind
 from bench.toolbench.payloads import Chance
 from qwen_proxy.simulator import damage
@@ -13,7 +14,10 @@ from qwen_proxy.simulator.taught import Taught
 
 @dataclass(frozen=True)
 class Case:
-    """number: the seed's own count. said: the text that is not part of a call and has to arrive."""
+    """number: the seed's own count. said: the text that is not part of a call and has to arrive.
+
+    text: what the model writes; of native calls, their names and arguments as frames tell them (`slips.frames`).
+    """
 
     number: int
     form: str

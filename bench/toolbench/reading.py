@@ -2,10 +2,11 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from bench.toolbench.corpus import Case
+from bench.toolbench.failures import NATIVE
 from bench.toolbench.judging import Read
 from bench.toolbench.kit import KIT, Arguments
 from qwen_proxy.chat.events import Batch, TextDelta, ToolArgumentsDelta, ToolCallStart
@@ -36,9 +37,21 @@ def reading(nonce: str) -> CallReading:
 def read(case: Case | str, pieces: Sequence[str], *, nonce: str | None = None) -> Read:
     """The calls and the text that a client gets of these pieces, and what the reading says about the rest."""
     reader = reading(nonce or (NONCE if isinstance(case, str) else case.taught.nonce))
-    batches = [reader.feed([TextDelta(piece)]) for piece in pieces]
+    if isinstance(case, Case) and case.form == NATIVE:
+        batches = list(_snapshots(reader, case.text))
+    else:
+        batches = [reader.feed([TextDelta(piece)]) for piece in pieces]
     batches.append(reader.finish())
     return _told(reader, batches)
+
+
+def _snapshots(reader: CallReading, text: str) -> Iterator[Batch]:
+    """Each call as frames that hold all of its arguments so far; the last frame comes twice."""
+    calls: list[tuple[str, str]] = json.loads(text)
+    for number, (name, arguments) in enumerate(calls):
+        ends = (0, len(arguments) // 3, len(arguments), len(arguments))
+        for end in ends:
+            yield reader.snapshot(f"upstream_{number}", name, arguments[:end])
 
 
 def _told(reader: CallReading, batches: Sequence[Batch]) -> Read:
@@ -63,6 +76,7 @@ def _told(reader: CallReading, batches: Sequence[Batch]) -> Read:
     report = reader.report
     told = [f"{one.name}: {one.errors}" for one in report.invalid]
     told += [word for word in ("cut", "result_invented", "runaway") if getattr(report, word)]
+    told += [reason for reason in ("native_unknown",) if report.dropped[reason]]
     # A call may be left unfinished only where the reading says that it was cut, or what is wrong with it.
     broken = unfinished if unfinished and not told else unfinished[1:]
     return Read(tuple(calls), text, tuple(told), bool(unfinished), tuple(broken))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bench.toolbench import payloads
-from bench.toolbench.failures import TAUGHT
+from bench.toolbench.draft import TAUGHT
 from bench.toolbench.kit import KIT
 from bench.toolbench.payloads import Chance
 from qwen_proxy.simulator.forms import FOREIGN, taught_block

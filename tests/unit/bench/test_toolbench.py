@@ -6,7 +6,7 @@ import pytest
 
 from bench.toolbench import shows
 from bench.toolbench.corpus import Case, cases, pieces
-from bench.toolbench.failures import CLEAN, FORMS, Expected
+from bench.toolbench.failures import CLEAN, FORMS, NATIVE, Expected
 from bench.toolbench.judging import Read, Result, Tally, alike, judge
 from bench.toolbench.kit import Arguments
 from bench.toolbench.payloads import Chance
@@ -71,7 +71,7 @@ def test_a_seed_gives_the_same_cases() -> None:
     one, other = list(cases(5, 1, own=False)), list(cases(5, 1, own=False))
     assert one == other
     assert one != list(cases(6, 1, own=False))
-    assert {case.form for case in one} == set(FORMS)
+    assert {case.form for case in one} == {*FORMS, NATIVE}
     for case in one:
         assert "".join(pieces(case.text, Chance(1, own=False))) == case.text
         assert (case.failure == CLEAN) or case.text
