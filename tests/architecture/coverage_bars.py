@@ -51,6 +51,7 @@ WHOLE: Final = (
     "storage/redis_replies.py",
     "storage/sharing.py",
     "toolcalls/*.py",
+    "toolcalls/readers/*.py",
     "upstreams/openai_api/*.py",
     "upstreams/qwen_web/asking.py",
     "upstreams/qwen_web/candidates.py",

@@ -104,6 +104,9 @@ def test_where_a_reply_is_cut_decides_nothing(text: str, at: list[int], options:
         reply = Reply(cut, reading(options))
         assert reply.events == whole.events
         assert reply.report == whole.report
+    noticed = whole.report
+    if not (noticed.calls or noticed.invalid or noticed.dropped or noticed.result_invented or options.withhold_text):
+        assert whole.text == text
 
 
 @given(st.lists(st.sampled_from([piece for piece in PIECES if piece.isalpha() or piece.isspace()])).map("".join), cuts)

@@ -116,6 +116,7 @@ class Arbiter:
         self._block = ""  # the nonce of a shown call that is not ours
         self._is_under_fence = False  # a fence was closed on the last line, if it was not opened
         self._skips = False
+        self._owed = ""  # the line feed before what began last, if that was no call
 
     def resume(self) -> None:
         """Go on behind a call."""
@@ -124,7 +125,10 @@ class Arbiter:
         self._fence, self._examples, self._block, self._is_under_fence = "", 0, "", False
 
     def skip(self, text: str, opaque: int) -> str:
-        """Go on with a text that something begins which was no call after all; so much of it passes unseen."""
+        """Go on with a text that something begins which was no call after all; so much of it passes unseen.
+
+        What may pass at once comes back.
+        """
         self._held, self._at_line_start, self._has_feed = "", not opaque, False
         if opaque:
             for line in text[:opaque].split("\n")[:-1]:
@@ -132,7 +136,7 @@ class Arbiter:
             self._is_begin = self._is_under_fence = False
         else:
             self._skips = True
-        return text[:opaque]
+        return self._owed + text[:opaque]
 
     def feed(self, text: str, *, ended: bool = False) -> Found:
         """ended: no more will come, so that nothing is held any longer."""
@@ -157,6 +161,7 @@ class Arbiter:
                 self._held = buffer[at:]
                 break
             if isinstance(judged, Begun):
+                self._owed = buffer[at:line_at]
                 start = _line_end(buffer, line_at) if judged.fence else line_at
                 if judged.kind in (Kind.TAUGHT, Kind.RESULT):
                     start = _line_end(buffer, start)
@@ -177,9 +182,6 @@ class Arbiter:
             if end == line_at:
                 continue
         return Found("".join(passed), None, "", "".join(debris))
-
-    def finish(self) -> Found:
-        return self.feed("", ended=True)
 
     def _release(self, line: str, whole: bool) -> None:
         """A line becomes text."""

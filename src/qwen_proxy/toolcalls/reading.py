@@ -268,6 +268,8 @@ class CallReading:
     def _search(self, text: str, *, ended: bool = False) -> str:
         found = self._arbiter.feed(text, ended=ended)
         self._debris += found.debris
+        if self._unsent and found.debris:
+            self._unsent.append(found.debris)
         self._pass_text(found.text)
         if found.begun is None:
             return ""
@@ -328,9 +330,10 @@ class CallReading:
             self._source.append(text)
             self._source_size += len(text)
         rest = taught.reader.rest
-        if rest is not None:
+        is_too_long = not taught.call.committed and self._source_size - len(rest or "") > MAX_CALL_CHARACTERS
+        if rest is not None and not is_too_long:
             return self._end_taught(taught, rest)
-        if not taught.call.committed and self._source_size > MAX_CALL_CHARACTERS:
+        if is_too_long:
             self._taught = None
             self._invalid(taught.name, TAUGHT, ("it is too long",), taught.line + "".join(self._source))
             self._stop()

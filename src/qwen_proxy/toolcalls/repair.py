@@ -34,16 +34,16 @@ _FENCED: Final = re.compile(r"\A\s*(`{3,}|~{3,})[^\n]*\n(.*?)(?:\n?\s*\1\s*)?\Z"
 _TRAILING: Final = re.compile(r"[\s}\]);,`]*\Z")
 _SPACE: Final = re.compile(r"\s*")
 _COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_NUMBER: Final = re.compile(r"[-+]?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?(?=\s*(?:[,}\]]|\Z|//|/\*))")
+_NUMBER: Final = re.compile(r"[-+]?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?(?=\s*(?:[,;}\]]|\Z|//|/\*))")
 _LITERAL: Final = re.compile(r"(true|false|null|none|undefined|nil)\b", re.IGNORECASE)
 _LITERALS: Final = {"true": True, "false": False}
 _NAME: Final = re.compile(r"[\w$][\w$.-]*")
-_BARE: Final = re.compile(r"[^,}\]\n\"'{\[]+")
+_BARE: Final = re.compile(r"[^,;}\]\n\"'{\[]+")
 _QUOTES: Final = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "”": "”"}
 _STOPS: Final = {quote: re.compile(f"[{quote}\\\\]") for quote in _QUOTES.values()}
 _ESCAPED: Final = {'"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _KEY: Final = r"""(?:"[^"\n]{1,128}"|'[^'\n]{1,128}'|“[^”\n]{1,128}”|[\w$][\w$.-]{0,127})\s*:"""
-_ENDS_KEY: Final = re.compile(r"\s*:")
+_ENDS_KEY: Final = re.compile(r"\s*[:=]")
 _ENDS_MEMBER: Final = re.compile(
     rf"\s*(?:\Z|,\s*(?:\Z|\}}|//|/\*|{_KEY})|\}}\s*(?:\Z|[,}}\]);`<])|//|/\*)|\s+(?:\"[^\"\n]{{1,128}}\"\s*:)"
 )
@@ -89,8 +89,7 @@ def _with_debris(text: str) -> Decoded:
             found = decode(text[:end])
         except NotJson:
             continue
-        if found.text[-1] in "}]":
-            return Decoded(found.value, found.text, (*found.repairs, DEBRIS))
+        return Decoded(found.value, found.text, (*found.repairs, DEBRIS))
     raise NotJson("no value with brackets too many")
 
 
@@ -264,7 +263,7 @@ class Tolerant:
                 self.reasons.append(LITERALS)
             return _LITERALS.get(found[0].lower())
         found = _BARE.match(self._text, self._at)
-        if found is None or (found.end() == len(self._text) and not self._sure):
+        if found is None or not self._depth or (found.end() == len(self._text) and not self._sure):
             raise NotJson("no value where one has to be")
         self.reasons.append(QUOTES)
         self._at = found.end()

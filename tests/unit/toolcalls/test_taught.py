@@ -1,5 +1,7 @@
 """The form that is taught, read back."""
 
+import pytest
+
 from qwen_proxy.chat.events import TextDelta, ToolArgumentsDelta, ToolCallStart
 from qwen_proxy.toolcalls.reading import ReadingOptions
 from tests.support.calls import read, read_split, reading
@@ -59,6 +61,47 @@ def test_a_long_call_is_committed_and_streams() -> None:
     assert read.feed([TextDelta('"x')]) == [ToolArgumentsDelta('\\"x')]
     assert read.report.committed == 1
     assert read.feed([TextDelta("\n[[end 7f3a]]\n")]) == [ToolArgumentsDelta('"}')]
+
+
+def test_more_than_one_value_of_a_call_may_stream() -> None:
+    text = "[[call 7f3a Write]]\n[[arg 7f3a content]]\n12345\n[[arg 7f3a file_path]]\na.py\n[[end 7f3a]]"
+    reply = read(text, ReadingOptions(commit_characters=3))
+    assert reply.events[1:] == [ToolArgumentsDelta('{"content":"12345","file_path":"a.py"}')]
+
+
+def test_a_batch_gives_one_delta() -> None:
+    read = reading(ReadingOptions(commit_characters=1))
+    read.feed([TextDelta(WRITE[: WRITE.index("print")] + "x")])
+    assert read.feed([TextDelta("a"), TextDelta("b")]) == [ToolArgumentsDelta("ab")]
+
+
+def test_a_call_in_a_fence_is_one() -> None:
+    reply = read(f"So:\n```\n{WRITE}\n```\n")
+    assert (reply.calls, reply.text, reply.report.repairs) == ([WRITTEN], "So:", {"fence": 1})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[[" + "x" * 400 + "\n",
+        "a\n[[end 7f3b]]" + "\n" * 300,
+        "a\n[[end 7f3b]]\n[[x",
+        "a\n[[end 7f3b]]\n\n[[arg 0000 x]]\nb",
+        "[[end 7f3b]]",
+        "[[call 7f3b Write]]\n",
+    ],
+)
+def test_a_value_that_looks_like_markers(value: str) -> None:
+    reply = read(WRITE.replace("print(1)\n", value))
+    assert reply.calls == [("Write", {"file_path": "a.py", "content": value})]
+
+
+def test_markers_of_others_stay_in_a_value_that_is_read_loosely() -> None:
+    text = WRITE.replace("[[arg 7f3a content]]", "[[arg 7f3 content]]\n[[end 0000]]\n[[arg 7f3a nothing]]")
+    reply = read(text)
+    assert reply.calls == [
+        ("Write", {"file_path": "a.py", "content": "[[end 0000]]\n[[arg 7f3a nothing]]\nprint(1)\n"})
+    ]
 
 
 def test_a_cut_value_is_never_closed() -> None:

@@ -33,7 +33,7 @@ class FencedReader:
             if outcome is not None:
                 return outcome
         found = self._found
-        if found is None or not _CLOSING.fullmatch(self._behind):
+        if found is None or not (_CLOSING.fullmatch(self._behind) or _PARTIAL.fullmatch(self._behind)):
             return self._text()
         return CallsRead(found.form, found.calls, self._fence + found.text + self._behind, "")
 

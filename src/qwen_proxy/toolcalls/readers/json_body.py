@@ -25,7 +25,7 @@ from qwen_proxy.toolcalls.readers.base import (
     unreadable,
 )
 from qwen_proxy.toolcalls.readers.shapes import FIRST_KEYS, NAMES, calls_in
-from qwen_proxy.toolcalls.repair import repaired
+from qwen_proxy.toolcalls.repair import CLOSED, QUOTES, repaired
 from qwen_proxy.toolcalls.toolbox import OfferedTool, Toolbox
 from qwen_proxy.toolcalls.values import NotJson, decode
 
@@ -140,6 +140,8 @@ class JsonReader:
 
     def _bracket_closed(self, piece: str, end: int) -> Outcome | None:
         whole = "".join((*self._pieces, piece[:end]))
+        if len(whole) > MAX_CALL_CHARACTERS:
+            return NotACall(whole + piece[end:])
         try:
             decoded = decode(whole[self._start :])
         except NotJson:
@@ -173,14 +175,16 @@ class JsonReader:
         return None
 
     def _made_out(self, text: str, *, ended: bool) -> tuple[Written, ...]:
+        """Nothing where a string was guessed to end and brackets were closed behind it: it may go on."""
         try:
-            return calls_in(repaired(text, ended=ended, sure=False), self._toolbox)
+            decoded = repaired(text, ended=ended, sure=False)
         except NotJson:
             return ()
+        return () if {QUOTES, CLOSED} <= set(decoded.repairs) else calls_in(decoded, self._toolbox)
 
     def finish(self) -> Outcome:
         """The text has ended: what is before the closing mark, or the whole, if it is not cut."""
-        if self._extent is None:
+        if self._extent is None or self._size > MAX_CALL_CHARACTERS:
             return self._text()
         text = "".join(self._pieces)
         found = None if self._is_damaged else self._search_closings(text)
@@ -193,7 +197,7 @@ class JsonReader:
             calls = unreadable(tool)
         if not calls:
             return self._text()
-        is_cut = not is_valid(calls) and not self._tries and (not self._is_damaged or not self.is_marked)
+        is_cut = not is_valid(calls) and not text.rstrip().endswith(self.closings)
         return CallsRead(self.form, calls, text, "", is_cut)
 
     @staticmethod

@@ -69,7 +69,7 @@ class TagReader:
         offset = self._size - len(window)
         for closing in _CLOSES.finditer(window):
             end = offset + closing.end()
-            if end <= before or end < self._next_try:
+            if end <= before or end < self._next_try or end > MAX_CALL_CHARACTERS:
                 continue
             whole = whole or "".join(self._pieces)
             self._next_try = end + (end >> 1) if self._tried else end
@@ -90,7 +90,7 @@ class TagReader:
         tries = [*ends[:MAX_TRIES], *ends[MAX_TRIES:][-MAX_TRIES:], len(whole)]
         made = [made for paired in (True, False) for end in tries if (made := self._made_out(whole[:end], paired))]
         best = next((made for made in made if not made.call.prepared.errors), next(iter(made), None))
-        if found is None:
+        if found is None or len(whole) > MAX_CALL_CHARACTERS:
             return NotACall(whole, best.end if best else 0)
         if best is None:
             return CallsRead(self.form, unreadable(found[0]), whole, "", not ends)

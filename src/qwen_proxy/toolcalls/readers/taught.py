@@ -90,23 +90,17 @@ class TaughtReader:
         return events
 
     def finish(self) -> list[TaughtEvent]:
-        """The text has ended."""
+        """The text has ended within the call."""
+        events = self.feed("\n") if self._marker(self._held.rpartition("\n")[2]) else []
         if self.rest is not None:
-            return []
+            return events
         held, self._held, self.rest = self._held, "", ""
         line, _, behind = held.removeprefix("\r").removeprefix("\n").partition("\n")
-        marker = self._marker(line)
-        if marker is not None and marker.kind == "end":
-            return [CallEnded("")]
-        if marker is not None and marker.kind == "arg":
-            return [ArgumentOpened(marker.name), CallEnded(CUT)]
-        if marker is not None:
-            return self._over([], "missing_end", line)
         if self._markers.is_half_end(line):
             return [CallEnded("half_end")]
         if self._markers.is_near_end(line):
             return self._over([], "near_end", behind)
-        return [CallEnded(CUT, behind_line=held.startswith(("\n", "\r\n")))]
+        return [*events, CallEnded(CUT, behind_line=held.startswith(("\n", "\r\n")))]
 
     def _over(self, events: list[TaughtEvent], how: str, rest: str) -> list[TaughtEvent]:
         self.rest = rest
