@@ -41,7 +41,7 @@ class OpenAIServer:
         self.keys_taken = keys_taken
         self.models = models
         self.refusals: dict[str, Callable[[], bytes]] = {}
-        self.open_generations = 0
+        self.open_generations = self.most_at_once = 0
         self._server = WireServer(self._answer)
         self._port = 0
 
@@ -87,6 +87,7 @@ class OpenAIServer:
         elif visit.head.startswith("POST /v1/chat/completions "):
             self.keys.append(key)
             self.open_generations += 1
+            self.most_at_once = max(self.most_at_once, self.open_generations)
             try:
                 await self._play(visit)
             finally:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from qwen_proxy.accounts.pool import AccountPool
+from qwen_proxy.app.backends import ApiBackends, open_backends
 from qwen_proxy.app.commons import Commons, Kept, accounts_of, adopt_accounts, live_settings, open_commons, open_pool
 from qwen_proxy.app.door import open_door
 from qwen_proxy.app.machine import Machine
@@ -46,6 +47,7 @@ class Running:
         drift: Drift,
         live: LiveSettings,
         commons: Commons,
+        others: ApiBackends,
     ) -> None:
         self.settings = settings
         self.simulator = simulator
@@ -57,6 +59,7 @@ class Running:
         self.drift = drift
         self.live = live
         self.commons = commons
+        self.others = others
 
     @property
     def scenario(self) -> Scenario:
@@ -96,11 +99,14 @@ async def running(
             open_door(loaded, loaded.chat_base_url, machine) as door,
             open_commons(kept or memory_place(machine.ids), machine) as commons,
             adopted(commons, loaded, machine) as live,
+            open_backends(live, commons, machine) as others,
             open_pool(live, door, machine, commons) as pool,
-            open_service(live, commons, door, pool, sock, machine) as server,
+            open_service(live, commons, door, pool, others, sock, machine) as server,
             aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {USER_KEY}"}) as client,
         ):
-            yield Running(loaded, simulator, url, client, pool, server, door.upstream, door.drift, live, commons)
+            yield Running(
+                loaded, simulator, url, client, pool, server, door.upstream, door.drift, live, commons, others
+            )
 
 
 def ask(text: str = "hello", **fields: object) -> dict[str, object]:

@@ -504,6 +504,11 @@ class AccountPool:
         count = Counter(seat.exit.name for seat in self._seats)
         return [exit_report(name, self._roster.exit(name).health, count[name], now) for name in sorted(count)]
 
+    @property
+    def has_accounts(self) -> bool:
+        """Whether there is any, of use or not."""
+        return any(True for _ in self._seats)
+
     def usable(self, feature: Feature) -> bool:
         """Whether some account could serve a request now, or will when its present ones end."""
         now = self._clock.now()

@@ -8,7 +8,6 @@ from aiohttp import web
 from msgspec import Struct
 
 from qwen_proxy import __version__
-from qwen_proxy.accounts.leasing import Overview
 from qwen_proxy.admin.documents import DocumentRoutes
 from qwen_proxy.admin.openapi import ClientRoute
 from qwen_proxy.admin.routing import AdminRoute
@@ -74,13 +73,17 @@ class ClientHandlers(Struct, frozen=True):
 
 
 def routes(
-    live: LiveSettings, endpoints: Endpoints, clients: ClientHandlers, overview: Overview, admin: Sequence[AdminRoute]
+    live: LiveSettings,
+    endpoints: Endpoints,
+    clients: ClientHandlers,
+    why_not_ready: Callable[[], str | None],
+    admin: Sequence[AdminRoute],
 ) -> web.Application:
     settings = live.current
     general = OpenAIModels()  # errors of routes that belong to no protocol have OpenAI's shape
     app = web.Application(client_max_size=settings.max_body_bytes)
     _add_clients(app, endpoints, clients, lambda: Access.OPEN if live.current.models_open else Access.KEY)
-    health = HealthRoutes(endpoints, overview.why_not_ready)
+    health = HealthRoutes(endpoints, why_not_ready)
     documents = DocumentRoutes(admin, CLIENT_ROUTES, __version__)
     for path, handler in (
         ("/healthz", health.live),

@@ -14,6 +14,7 @@ from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.models import ModelRoutes
 from qwen_proxy.app.admin import admin_routes, admission
+from qwen_proxy.app.backends import ApiBackends
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import Door, delete_after_seconds
 from qwen_proxy.app.machine import Machine
@@ -65,6 +66,22 @@ def web_backend(settings: Settings, door: Door, pool: AccountPool, machine: Mach
         catalogue=CatalogueSource(fetch, clock=machine.clock, ttl_seconds=settings.models_cache_ttl_seconds),
         shortage=pool.shortage,
     )
+
+
+def backends_of(site: Backend, pool: AccountPool, others: ApiBackends) -> Sequence[Backend]:
+    """The site is one of them while it has an account, or while there is no other."""
+    found = others.current()
+    return found if found and not pool.has_accounts else (site, *found)
+
+
+def why_not_ready(pool: AccountPool, others: ApiBackends) -> str | None:
+    """None where some backend would take a chat request; else what keeps the site from it, or the first of the others
+    where the site has no account."""
+    refusals = [refusal for each in others.current() if (refusal := each.shortage()) is not None]
+    if len(refusals) < len(others.current()):
+        return None
+    why = pool.why_not_ready()
+    return str(refusals[0]) if why is not None and refusals and not pool.has_accounts else why
 
 
 def open_gateway(settings: Settings, router: Router, machine: Machine) -> ChatGateway:
@@ -151,6 +168,7 @@ async def open_service(
     commons: Commons,
     door: Door,
     pool: AccountPool,
+    others: ApiBackends,
     listener: socket.socket,
     machine: Machine,
     *,
@@ -168,7 +186,7 @@ async def open_service(
         admitted.authenticator, clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds
     )
     site = web_backend(settings, door, pool, machine)
-    router = Router(lambda: (site,), naming(settings))
+    router = Router(lambda: backends_of(site, pool, others), naming(settings))
     gateway = open_gateway(settings, router, machine)
     models = ModelRoutes(
         router,
@@ -185,7 +203,7 @@ async def open_service(
     chat = ChatRoutes(gateway, heartbeats, limits, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits)
     counts = CountRoutes(gateway, lambda: chat.options)
-    app = routes(live, endpoints, ClientHandlers(chat, counts, models), pool, admin)
+    app = routes(live, endpoints, ClientHandlers(chat, counts, models), lambda: why_not_ready(pool, others), admin)
     live.on_change(Tunable(door.upstream, gateway, site.catalogue, router, chat, models, limits).apply)
     async with commons.usage, router, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")

@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from qwen_proxy.app.backends import open_backends
 from qwen_proxy.app.commons import Commons, live_settings, open_pool
 from qwen_proxy.app.door import open_door
 from qwen_proxy.app.machine import Machine
@@ -27,7 +28,8 @@ async def open_server(
     live = live_settings(settings, commons)
     async with (
         open_door(settings, base_url, machine, is_simulated=is_simulated) as door,
+        open_backends(live, commons, machine) as others,
         open_pool(live, door, machine, commons) as pool,
-        open_service(live, commons, door, pool, listener, machine, warms_up=warms_up) as server,
+        open_service(live, commons, door, pool, others, listener, machine, warms_up=warms_up) as server,
     ):
         yield server

@@ -12,6 +12,7 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Struct, structs
 
+from qwen_proxy.config.backend_settings import Specs
 from qwen_proxy.config.choices import (
     CacheMode,
     LogFormat,
@@ -128,6 +129,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     extra_headers: tuple[tuple[str, str], ...]
     send_bearer: bool
     simulator: SimulatorUse
+
+    backends: Specs
+    model_studio: Specs
+    model_studio_cn: Specs
+    coding_plan: Specs
+    coding_plan_cn: Specs
+    token_plan: Specs
+    token_plan_cn: Specs
+    modelscope: Specs
+    openrouter: Specs
+    vllm: Specs
+    ollama: Specs
+    llama_cpp: Specs
+    openai_compatible: Specs
 
     data_dir: Path
     save_mode: SaveMode

@@ -5,6 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from qwen_proxy.config import choices
+from qwen_proxy.config.backend_settings import ANY_SERVER, BACKENDS, address_of, keys_of
 from qwen_proxy.config.values import (
     ACCOUNTS,
     API_KEYS,
@@ -515,6 +516,91 @@ _UPSTREAM: Final = Group(
     ),
 )
 
+_BACKENDS: Final = Group(
+    "Backends",
+    (
+        Variable(
+            "BACKENDS",
+            "backends",
+            BACKENDS,
+            "",
+            "Other servers that speak OpenAI's API, in full: a JSON array, or a file that holds one",
+            secret=True,
+        ),
+        Variable(
+            "MODEL_STUDIO_API_KEY",
+            "model_studio",
+            keys_of("model-studio"),
+            "",
+            "API keys of Alibaba Cloud Model Studio, international",
+            secret=True,
+        ),
+        Variable(
+            "MODEL_STUDIO_CN_API_KEY",
+            "model_studio_cn",
+            keys_of("model-studio-cn"),
+            "",
+            "The same, China (Beijing)",
+            secret=True,
+        ),
+        Variable(
+            "CODING_PLAN_API_KEY",
+            "coding_plan",
+            keys_of("coding-plan"),
+            "",
+            "Keys of a Coding Plan, international",
+            secret=True,
+        ),
+        Variable(
+            "CODING_PLAN_CN_API_KEY", "coding_plan_cn", keys_of("coding-plan-cn"), "", "The same, China", secret=True
+        ),
+        Variable(
+            "TOKEN_PLAN_API_KEY",
+            "token_plan",
+            keys_of("token-plan"),
+            "",
+            "Keys of a Token Plan, international (Singapore)",
+            secret=True,
+        ),
+        Variable(
+            "TOKEN_PLAN_CN_API_KEY",
+            "token_plan_cn",
+            keys_of("token-plan-cn"),
+            "",
+            "The same, China (Beijing)",
+            secret=True,
+        ),
+        Variable(
+            "MODELSCOPE_API_KEY",
+            "modelscope",
+            keys_of("modelscope"),
+            "",
+            "Tokens of ModelScope's inference API",
+            secret=True,
+        ),
+        Variable("OPENROUTER_API_KEY", "openrouter", keys_of("openrouter"), "", "API keys of OpenRouter", secret=True),
+        Variable("VLLM_BASE_URL", "vllm", address_of("vllm"), "", "A vLLM server, such as http://127.0.0.1:8000"),
+        Variable(
+            "OLLAMA_BASE_URL", "ollama", address_of("ollama"), "", "An Ollama server, such as http://127.0.0.1:11434"
+        ),
+        Variable(
+            "LLAMA_CPP_BASE_URL",
+            "llama_cpp",
+            address_of("llama-cpp"),
+            "",
+            "A llama.cpp server, such as http://127.0.0.1:8080",
+        ),
+        Variable(
+            "OPENAI_COMPATIBLE_BASE_URL",
+            "openai_compatible",
+            ANY_SERVER,
+            "",
+            "Any other server: its base URL, mostly ending in /v1, and behind a | its API keys",
+            secret=True,
+        ),
+    ),
+)
+
 _STORAGE: Final = Group(
     "Data",
     (
@@ -609,7 +695,7 @@ _LOGGING: Final = Group(
     ),
 )
 
-GROUPS: Final = (_SERVICE, _ACCOUNTS, _KEYS, _WORKERS, _CHAT, _MODELS, _UPSTREAM, _STORAGE, _LOGGING)
+GROUPS: Final = (_SERVICE, _ACCOUNTS, _KEYS, _WORKERS, _CHAT, _MODELS, _UPSTREAM, _BACKENDS, _STORAGE, _LOGGING)
 VARIABLES: Final = tuple(variable for group in GROUPS for variable in group.variables)
 BY_NAME: Final = {variable.name: variable for variable in VARIABLES}
 NAMES: Final = frozenset(BY_NAME)

@@ -8,6 +8,8 @@ from msgspec import Struct
 from qwen_proxy.accounts.book import AccountDocument
 from qwen_proxy.accounts.bulk.model import Batch, BatchLine
 from qwen_proxy.accounts.health import AccountHealth, ExitHealth
+from qwen_proxy.accounts.key_health import KeyHealth
+from qwen_proxy.config.backend_book import KeptBackend
 from qwen_proxy.config.keys import KeyRecord
 from qwen_proxy.config.runtime import LiveValues
 from qwen_proxy.ground.errors import Unreadable
@@ -15,7 +17,20 @@ from qwen_proxy.operations.offline import Opened
 from qwen_proxy.operations.rotation import is_under_way
 from qwen_proxy.serving.sessions import SessionDocument
 from qwen_proxy.state.collection import Collection
-from qwen_proxy.state.kinds import ACCOUNT, BATCH, BATCH_LINE, EXIT, HEALTH, KEY, KINDS, SESSION, SETTINGS, VAULT
+from qwen_proxy.state.kinds import (
+    ACCOUNT,
+    BACKEND,
+    BACKEND_KEY,
+    BATCH,
+    BATCH_LINE,
+    EXIT,
+    HEALTH,
+    KEY,
+    KINDS,
+    SESSION,
+    SETTINGS,
+    VAULT,
+)
 from qwen_proxy.state.store import Kind, Record
 
 PAGE: Final = 500
@@ -29,6 +44,8 @@ DOCUMENTS: Final[Mapping[Kind, type[Struct]]] = {
     SESSION: SessionDocument,
     BATCH: Batch,
     BATCH_LINE: BatchLine,
+    BACKEND: KeptBackend,
+    BACKEND_KEY: KeyHealth,
 }
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 import qwen_proxy
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DriftBody, WorkerBody
+from qwen_proxy.app.backends import ApiBackends, open_backends
 from qwen_proxy.app.commons import DEMO, Commons, bury, live_settings, open_commons, open_pool
 from qwen_proxy.app.door import Door, open_door
 from qwen_proxy.app.machine import Machine
@@ -33,7 +34,7 @@ from qwen_proxy.runtime.logfile import check_folder
 from qwen_proxy.runtime.logs import Logs
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.simulator import Scenario, Simulator
-from qwen_proxy.state.kinds import ACCOUNT, BATCH
+from qwen_proxy.state.kinds import ACCOUNT, BACKEND, BATCH
 from qwen_proxy.state.store import Record
 from qwen_proxy.storage.redis import RedisStore
 from qwen_proxy.workers.host import WorkerHost, run_worker
@@ -118,7 +119,7 @@ async def _supervise(
             if destination.is_simulated and settings.simulator is SimulatorUse.AUTO:
 
                 def leave() -> None:
-                    tell("An account is there now: leaving the simulated upstream for the real one.")
+                    tell("There is an account or a backend now: leaving the simulated upstream for the real one.")
                     supervisor.roll(_worker_command(settings.chat_base_url, folder, is_simulated=False))
 
                 tasks.spawn(_leave_simulator(commons, leave), name="leave the simulator")
@@ -156,7 +157,7 @@ def _worker_command(upstream: str, folder: Path | None, *, is_simulated: bool) -
 
 
 async def _leave_simulator(commons: Commons, leave: Callable[[], None]) -> None:
-    """Wait until somebody adds an account, or a batch of them; the simulated one goes then."""
+    """Wait until somebody adds an account, a batch of them, or a backend; the simulated one goes then."""
     added = asyncio.Event()
 
     def look(records: Sequence[Record], gone: Sequence[str]) -> None:
@@ -165,6 +166,7 @@ async def _leave_simulator(commons: Commons, leave: Callable[[], None]) -> None:
 
     commons.watch.subscribe(ACCOUNT, look)
     commons.watch.subscribe(BATCH, look)
+    commons.watch.subscribe(BACKEND, look)
     await commons.watch.load()
     async with Tasks() as tasks:
         tasks.spawn(commons.watch.run(), name="watch")
@@ -201,6 +203,7 @@ def _welcome(
     if destination.is_simulated:
         lines.append("No account is configured: the built-in simulated upstream answers, and no real model.")
         lines.append("Put ACCOUNTS=email:password into .env for your own; 'qwen-proxy doctor' says what works.")
+        lines.append("Or an API key, such as MODEL_STUDIO_API_KEY=sk-..., or OLLAMA_BASE_URL=http://127.0.0.1:11434.")
     if settings.save_mode is SaveMode.NONE:
         lines.append("DATA_SAVE_MODE=none: what is added while the server runs is gone when it ends.")
     elif (settings.data_dir / ORIGINAL_DATA).is_file() and destination.is_simulated:
@@ -233,9 +236,13 @@ async def _work(settings: Settings, handed: Handed) -> None:
             open_door(settings, handed.upstream, machine, is_simulated=handed.is_simulated) as door,
         ):
             live = live_settings(settings, commons)
-            async with open_pool(live, door, machine, commons) as pool, Tasks() as tasks:
+            async with (
+                open_backends(live, commons, machine) as others,
+                open_pool(live, door, machine, commons) as pool,
+                Tasks() as tasks,
+            ):
                 tasks.spawn(_tell_drift(host, door, machine.clock), name="drift")
-                await _serve(live, commons, door, pool, host, machine)
+                await _serve(live, commons, door, pool, others, host, machine)
 
     await run_worker(handed.slot, handed.channel, handed.listener, serve, drain_seconds=settings.drain_seconds)
 
@@ -245,6 +252,7 @@ async def _serve(
     commons: Commons,
     door: Door,
     pool: AccountPool,
+    others: ApiBackends,
     host: WorkerHost,
     machine: Machine,
 ) -> None:
@@ -266,7 +274,9 @@ async def _serve(
             for each in survey.workers
         ]
 
-    async with open_service(live, commons, door, pool, host.listener, machine, drift=drift, workers=workers) as server:
+    async with open_service(
+        live, commons, door, pool, others, host.listener, machine, drift=drift, workers=workers
+    ) as server:
         # What has been made by now stays: it need not be looked through for garbage again and again. And a request
         # makes about two hundred objects that live as long as it does: the usual thresholds find them all alive.
         gc.collect()

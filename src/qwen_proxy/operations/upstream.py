@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from qwen_proxy.accounts.model import Account
 from qwen_proxy.app.commons import DEMO, Commons, accounts_of, adopt_accounts
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.config.backend_book import BackendBook
+from qwen_proxy.config.backend_settings import environment_backends
 from qwen_proxy.config.choices import SimulatorUse
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.ground.secret import Secret
@@ -35,7 +37,7 @@ async def open_destination(settings: Settings, commons: Commons, machine: Machin
     kept = await commons.book.ids()  # also damaged ones: they are no reason to answer from the simulator
     is_simulated = settings.uses_simulator
     if is_simulated and settings.simulator is SimulatorUse.AUTO:
-        is_simulated = all(account_id == DEMO for account_id in kept)
+        is_simulated = all(account_id == DEMO for account_id in kept) and not await _has_backends(settings, commons)
     await commons.book.remove(DEMO)  # its token is of a simulated upstream that is gone
     if not is_simulated:
         yield Destination(settings, settings.chat_base_url, False)
@@ -45,6 +47,12 @@ async def open_destination(settings: Settings, commons: Commons, machine: Machin
         await adopt_accounts(commons, [demo], machine)
     async with Simulator(Scenario(pause_seconds=SIMULATED_PAUSE_SECONDS)) as simulator:
         yield Destination(on_loopback(settings), simulator.base_url, True)
+
+
+async def _has_backends(settings: Settings, commons: Commons) -> bool:
+    """Whether requests can go elsewhere. One that is switched off counts too: an operator who stops a backend wants no
+    answers made up in its place."""
+    return bool(await BackendBook(commons.store, commons.vault, environment_backends(settings)).all())
 
 
 def on_loopback(settings: Settings) -> Settings:

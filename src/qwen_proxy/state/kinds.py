@@ -13,5 +13,7 @@ SETTINGS: Final = Kind(name="settings", is_watched=True, is_sealed=True)
 SESSION: Final = Kind(name="session")
 BATCH: Final = Kind(name="batch", is_watched=True)
 BATCH_LINE: Final = Kind(name="batch_line", is_sealed=True)
+BACKEND: Final = Kind(name="backend", is_watched=True, is_sealed=True)
+BACKEND_KEY: Final = Kind(name="backend_key", is_watched=True)  # the health of a backend's API key
 
-KINDS: Final = (VAULT, ACCOUNT, HEALTH, EXIT, KEY, SETTINGS, SESSION, BATCH, BATCH_LINE)
+KINDS: Final = (VAULT, ACCOUNT, HEALTH, EXIT, KEY, SETTINGS, SESSION, BATCH, BATCH_LINE, BACKEND, BACKEND_KEY)

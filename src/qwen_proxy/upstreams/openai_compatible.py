@@ -14,11 +14,12 @@ from qwen_proxy.accounts.model import DIRECT, Credential
 from qwen_proxy.chat.events import Batch
 from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest
+from qwen_proxy.config.backends import Thinking
 from qwen_proxy.ground.errors import ProxyError, ReplyCut, UpstreamProtocolError
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.upstreams.openai_api import asking
-from qwen_proxy.upstreams.openai_api.asking import Thinking, encode_chat
+from qwen_proxy.upstreams.openai_api.asking import encode_chat
 from qwen_proxy.upstreams.openai_api.errors import classify_answer
 from qwen_proxy.upstreams.openai_api.listing import named, read_models
 from qwen_proxy.upstreams.openai_api.reply import ReplyReader, is_stream
@@ -74,8 +75,11 @@ class OpenAICompatible:
         return self._open(request, model, credential, deadline)
 
     async def models(self, credential: Credential | None, deadline: float) -> list[Model]:
-        if self._options.models:
-            return named(self._options.models)
+        return named(self._options.models) if self._options.models else await self.listed(credential, deadline)
+
+    async def listed(self, credential: Credential | None, deadline: float) -> list[Model]:
+        """What the server lists, whatever is configured: also a proof of its address, and of the key where the list
+        wants one. Raises as `models` does."""
         response = await self._transport.request(
             self._options.exit if credential is None else credential.exit,
             "GET",

@@ -5,7 +5,6 @@ joined to a string: templates of local models know no others.
 """
 
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
 from itertools import groupby
 from typing import Any, Final
 
@@ -29,18 +28,10 @@ from qwen_proxy.chat.request import (
     ToolChoiceKind,
     ToolResultPart,
 )
+from qwen_proxy.config.backends import Thinking
 from qwen_proxy.ground.errors import UnsupportedParameter
 
 Body = dict[str, Any]  # on its way to JSON
-
-
-class Thinking(StrEnum):
-    """How a server is told whether, and how much, to think."""
-
-    EFFORT = "effort"  # OpenAI, Ollama: `reasoning_effort`
-    DASHSCOPE = "dashscope"  # `enable_thinking`, `thinking_budget`; it also knows `enable_search`
-    TEMPLATE = "template"  # vLLM, llama.cpp: `chat_template_kwargs.enable_thinking`
-    OPENROUTER = "openrouter"  # `reasoning: {effort, max_tokens, enabled}`
 
 
 OWN: Final = frozenset(

@@ -25,8 +25,9 @@ from qwen_proxy.chat.request import (
     ToolChoiceKind,
     ToolResultPart,
 )
+from qwen_proxy.config.backends import Thinking
 from qwen_proxy.ground.errors import UnsupportedParameter
-from qwen_proxy.upstreams.openai_api.asking import Thinking, check, encode_chat
+from qwen_proxy.upstreams.openai_api.asking import check, encode_chat
 
 MODEL = Model(id="m-1", display_name="M")
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}

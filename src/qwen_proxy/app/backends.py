@@ -1,0 +1,267 @@
+"""The backends besides chat.qwen.ai, as this process has them: made from the environment and from what is kept."""
+
+import logging
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from qwen_proxy.accounts.key_health import KeyHealth, after_test
+from qwen_proxy.accounts.key_pool import Change, KeyPool, KeyReport
+from qwen_proxy.accounts.model import DIRECT, Credential
+from qwen_proxy.app.commons import Commons
+from qwen_proxy.app.door import transport_options
+from qwen_proxy.app.machine import Machine
+from qwen_proxy.chat.models import Model
+from qwen_proxy.config.backend_book import BackendBook, KeptBackend, KnownBackend, together
+from qwen_proxy.config.backend_settings import environment_backends
+from qwen_proxy.config.backends import BackendSpec, ServerKind
+from qwen_proxy.config.runtime import LiveSettings
+from qwen_proxy.config.settings import Settings
+from qwen_proxy.gateway.backend import Backend, BackendKind
+from qwen_proxy.gateway.catalogue import CatalogueSource
+from qwen_proxy.gateway.verdict import outcome_of
+from qwen_proxy.ground.errors import AccountError, NoAccountUsable, ProxyError, StoreUnavailable
+from qwen_proxy.ground.secret import Secret
+from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.state.collection import Collection
+from qwen_proxy.state.kinds import BACKEND, BACKEND_KEY
+from qwen_proxy.state.store import Beat, Hold, Record
+from qwen_proxy.upstreams.openai_compatible import ApiOptions, OpenAICompatible
+from qwen_proxy.upstreams.transport import Transport, TransportOptions
+
+log = logging.getLogger(__name__)
+
+DIGEST: Final = "api key of a backend"  # what the digest is for: it is no client key's
+KEY_ID_DIGITS: Final = 12
+MODELS_SECONDS: Final = 20.0
+
+
+class Tried(Struct, frozen=True, kw_only=True):
+    """What came of testing one key: its models, or why there is none."""
+
+    key: str
+    models: tuple[str, ...] = ()
+    problem: str = ""
+
+
+class _Running(Struct, frozen=True, eq=False):
+    spec: BackendSpec
+    pool: KeyPool
+    upstream: OpenAICompatible
+    backend: Backend
+
+
+class ApiBackends:
+    """Subscribes to the watch when it is made: make it before the watch is loaded. Fits `membership.Holder`."""
+
+    def __init__(self, live: LiveSettings, commons: Commons, transport: Transport, machine: Machine) -> None:
+        self._live = live
+        self._commons = commons
+        self._transport = transport
+        self._machine = machine
+        self._environment = environment_backends(live.base)
+        self.book: Final = BackendBook(commons.store, commons.vault, self._environment)
+        self._health: Collection[KeyHealth] = Collection(commons.store, BACKEND_KEY, KeyHealth, commons.vault)
+        self._kept: dict[str, KeptBackend] = {}
+        self._keys: dict[str, KeyHealth] = {}
+        self._known: list[KnownBackend] = []
+        self._running: dict[str, _Running] = {}
+        self._tasks = Tasks()
+        commons.membership.add(self)
+        commons.watch.subscribe(BACKEND, self._take_backends)
+        commons.watch.subscribe(BACKEND_KEY, self._take_health)
+        live.on_change(self._configure)
+        self._rebuild()
+
+    def current(self) -> Sequence[Backend]:
+        """Those that are switched on."""
+        return [each.backend for each in self._running.values() if each.spec.enabled]
+
+    def reports(self, name: str) -> list[KeyReport]:
+        running = self._running.get(name)
+        return [] if running is None else running.pool.reports()
+
+    async def close(self) -> None:
+        for running in self._running.values():
+            await running.pool.close()
+        await self._tasks.__aexit__(None, None, None)
+
+    async def test(self, name: str) -> list[Tried]:
+        """Ask for the models with every key; one that works is used again, whatever it did before.
+
+        Raises NotFound.
+        """
+        known = await self.book.get(name)
+        running = self._running.get(name)
+        if running is None or running.spec != known.spec:
+            await self._commons.watch.catch_up()
+            running = self._running[name]
+        return [await self._tried(running, credential) for credential in running.pool.every_credential()]
+
+    async def _tried(self, running: _Running, credential: Credential) -> Tried:
+        deadline = self._machine.clock.monotonic() + MODELS_SECONDS
+        try:
+            models = await running.upstream.listed(credential, deadline)
+        except ProxyError as error:
+            return Tried(key=credential.account_id, problem=str(error))
+        await self._save(running.spec.name, credential.account_id, after_test)
+        return Tried(key=credential.account_id, models=tuple(model.id for model in models))
+
+    # --- what is kept
+
+    def _take_backends(self, records: Sequence[Record], gone: Sequence[str]) -> None:
+        for id in gone:
+            self._kept.pop(id, None)
+        for entry in self.book.records.readable(records):
+            self._kept[entry.id] = entry.value
+        self._rebuild()
+
+    def _take_health(self, records: Sequence[Record], gone: Sequence[str]) -> None:
+        for id in gone:
+            self._keys.pop(id, None)
+            self._tell_health(id, None)
+        for entry in self._health.readable(records):
+            self._keys[entry.id] = entry.value
+            self._tell_health(entry.id, entry.value)
+
+    def _tell_health(self, id: str, health: KeyHealth | None) -> None:
+        name, _, key = id.partition("/")
+        if (running := self._running.get(name)) is not None:
+            running.pool.learned(key, health)
+
+    async def _save(self, name: str, key: str, change: Change) -> None:
+        sound = KeyHealth()
+
+        def changed(before: KeyHealth | None) -> KeyHealth | None:
+            after = change(before or sound)
+            return None if after == sound else after
+
+        await self._health.update(f"{name}/{key}", changed)
+
+    # --- what runs
+
+    def _rebuild(self) -> None:
+        self._known = together(self._environment, self._kept)
+        before, self._running = self._running, {}
+        for known in self._known:
+            spec = known.spec
+            running = before.pop(spec.name, None)
+            if running is None or running.spec != spec:
+                running = self._start(spec, None if running is None else running.pool)
+            self._running[spec.name] = running
+        for gone in before.values():
+            self._tasks.spawn(gone.pool.close(), name="close a backend")
+
+    def _start(self, spec: BackendSpec, pool: KeyPool | None) -> _Running:
+        clock, settings = self._machine.clock, self._live.current
+        exit = exit_of(spec, settings)
+        if pool is None:
+            pool = self._pool(spec, exit)
+        else:
+            pool.use(spec, exit)
+        upstream = OpenAICompatible(self._transport, api_options(spec, exit), clock=clock, ids=self._machine.ids)
+
+        async def fetch() -> Sequence[Model]:
+            return await self._models(pool, upstream)
+
+        backend = Backend(
+            name=spec.name,
+            kind=BackendKind(spec.kind.value),
+            upstream=upstream,
+            leasing=pool,
+            catalogue=CatalogueSource(fetch, clock=clock, ttl_seconds=settings.models_cache_ttl_seconds),
+            prefix=spec.prefix,
+            shortage=pool.shortage,
+        )
+        return _Running(spec, pool, upstream, backend)
+
+    def _pool(self, spec: BackendSpec, exit: str) -> KeyPool:
+        name = spec.name
+
+        def digest(key: Secret) -> str:
+            return self._commons.vault.digest(key.reveal(), DIGEST)[:KEY_ID_DIGITS]
+
+        async def save(key: str, change: Change) -> None:
+            try:
+                await self._save(name, key, change)
+            except StoreUnavailable as error:  # this process knows it all the same
+                log.warning("the health of an API key was not kept", extra={"backend": name, "reason": str(error)})
+
+        pool = KeyPool(
+            spec, exit, digest=digest, save=save, trading=self._commons.membership, clock=self._machine.clock
+        )
+        for id, health in self._keys.items():
+            if id.startswith(f"{name}/"):
+                pool.learned(id.partition("/")[2], health)
+        return pool
+
+    async def _models(self, pool: KeyPool, upstream: OpenAICompatible) -> Sequence[Model]:
+        """With the first key that is taken; what a refusal tells of a key is learned."""
+        deadline = self._machine.clock.monotonic() + MODELS_SECONDS
+        if pool.spec.models:
+            return await upstream.models(None, deadline)
+        failure: ProxyError = pool.shortage() or NoAccountUsable("no API key can be used now")
+        for credential in pool.credentials():
+            try:
+                return await upstream.models(credential, deadline)
+            except AccountError as error:
+                failure = error
+                if (seat := pool.find(credential.account_id)) is not None:
+                    pool.learn(seat, outcome_of(error))
+        raise failure
+
+    def _configure(self, settings: Settings) -> None:
+        for running in self._running.values():
+            running.backend.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds)
+
+    # --- what is held of the limits over all processes
+
+    @property
+    def is_hungry(self) -> bool:
+        return any(running.pool.is_hungry for running in self._running.values())
+
+    def held(self) -> Iterable[Hold]:
+        return [hold for running in self._running.values() for hold in running.pool.held()]
+
+    def forget_idle(self) -> None:
+        """Nothing is held idle."""
+
+    async def after_beat(self, beat: Beat) -> None:
+        """Nothing is there to be given back."""
+
+
+@asynccontextmanager
+async def open_backends(live: LiveSettings, commons: Commons, machine: Machine) -> AsyncGenerator[ApiBackends]:
+    """To be entered before `open_pool`, which loads the watch."""
+    async with Transport(machine.clock, backend_transport(live.base)) as transport:
+        backends = ApiBackends(live, commons, transport, machine)
+        try:
+            yield backends
+        finally:
+            await backends.close()
+
+
+def exit_of(spec: BackendSpec, settings: Settings) -> str:
+    """A server of one's own is not behind the general proxy."""
+    return spec.exit or (settings.proxy_url if spec.kind is ServerKind.API else DIRECT)
+
+
+def api_options(spec: BackendSpec, exit: str) -> ApiOptions:
+    return ApiOptions(
+        name=spec.name,
+        base_url=spec.base_url,
+        models=spec.models,
+        usual_models=spec.usual_models,
+        headers=tuple((name, value.reveal()) for name, value in spec.headers),
+        thinking=spec.thinking,
+        exit=exit,
+    )
+
+
+def backend_transport(settings: Settings) -> TransportOptions:
+    """A local server may think about a long prompt before it says anything: silence has one limit, whenever it is."""
+    options = transport_options(settings)
+    return replace(options, headers_seconds=max(options.headers_seconds, options.idle_seconds))
