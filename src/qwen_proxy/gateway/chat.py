@@ -1,7 +1,7 @@
 """A chat request on its way: one attempt loop over backends and accounts, one budget of tries, one deadline."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Set
+from collections.abc import AsyncGenerator, Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager, aclosing
 
 from msgspec import Struct, structs
@@ -104,7 +104,7 @@ class ChatGateway:
             except ProxyError as error:
                 refusal = refusal or error
                 continue
-            return asked, structs.replace(route, targets=route.targets[place:])
+            return asked, structs.replace(route, targets=route.targets[place:]) if place else route
         assert refusal is not None  # a route that was found has targets
         raise refusal
 
@@ -161,7 +161,7 @@ class ChatGateway:
         and returns the lease. Raises ProxyError.
         """
         deadline = self._clock.monotonic() + self.options.deadline_seconds
-        line = Line(ordered(route.targets, self._draws(session)))
+        line = Line(self._in_order(route.targets, session))
         return aclosing(self._attempts(_Run(request, self.options, line, deadline, budget), trace, session, in_one))
 
     async def _attempts(self, run: "_Run", trace: Trace, session: str, in_one: bool) -> AsyncGenerator[Batch]:
@@ -245,10 +245,12 @@ class ChatGateway:
         elif verdict is Verdict.PAUSE:
             await self._clock.sleep(run.options.retry_backoff_seconds * 2 ** (run.asked - 1))
 
-    def _draws(self, session: str) -> Callable[[str], float]:
-        """See `routing.ordered`. Where the conversation is not known, each request draws anew."""
+    def _in_order(self, targets: Sequence[Target], session: str) -> Sequence[Target]:
+        """Where the conversation is not known, each request draws anew."""
+        if len(targets) == 1:
+            return targets
         seed = session or self._ids.token(16)
-        return lambda place: share_of(seed, place)
+        return ordered(targets, lambda place: share_of(seed, place))
 
     async def _attempt(
         self,

@@ -33,8 +33,10 @@ def may_use(caller: ClientKey | None, backend: Backend) -> bool:
     return caller is None or caller.may_use_backend(backend.name, backend.kind.value)
 
 
-def open_to(router: Router, caller: ClientKey | None, scope: Scope) -> list[Backend]:
+def open_to(router: Router, caller: ClientKey | None, scope: Scope) -> Sequence[Backend]:
     """At least one. Raises NoAccountUsable, NotAllowed."""
+    if scope is EVERYWHERE and (caller is None or not caller.record.allowed_backends):
+        return router.backends()
     served = [backend for backend in router.backends() if scope.takes(backend)]
     if not served:
         raise NoAccountUsable(scope.missing)
@@ -51,7 +53,7 @@ async def find_route(router: Router, asked: str, caller: ClientKey | None, scope
     """
     mine = open_to(router, caller, scope)
     route = await _found(router, asked, mine, scope, caller)
-    if caller is None:
+    if caller is None or not caller.record.allowed_models:
         return route
     targets = tuple(target for target in route.targets if caller.may_use_model(names_of(route, target)))
     if not targets:

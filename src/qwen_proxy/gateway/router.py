@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import is_
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -32,6 +33,7 @@ class Router:
         self._unmapped: Counter[str] = Counter()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._made: dict[tuple[str, ...], _Made] = {}
+        self._ordered: _Ordered | None = None
         self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
@@ -47,17 +49,12 @@ class Router:
         """Names asked for that nobody here gave a meaning, and how often, by this process."""
         return self._unmapped
 
-    def backends(self) -> list[Backend]:
+    def backends(self) -> Sequence[Backend]:
         """Those that are there now, in the order in which they are tried."""
-        order = self.naming.order
-
-        def rank(backend: Backend) -> int:
-            return min(
-                (place for place, word in enumerate(order) if word in (backend.name, backend.kind.value)),
-                default=len(order),
-            )
-
-        return sorted(self._backends(), key=rank)
+        there, order, known = self._backends(), self.naming.order, self._ordered
+        if known is None or known.order is not order or not _same(known.there, there):
+            known = self._ordered = _Ordered(order, tuple(there), sorted(there, key=lambda each: _rank(each, order)))
+        return known.backends
 
     def find(self, name: str) -> Backend | None:
         """None: it was taken away meanwhile."""
@@ -86,7 +83,8 @@ class Router:
         Raises ProxyError when no backend has a list.
         """
         if len(backends) == 1:
-            await backends[0].catalogue.get()
+            if backends[0].catalogue.is_due or backends[0].catalogue.current is None:
+                await backends[0].catalogue.get()
             return self.known(backends)
         first = {backend.name for backend in backends if not backend.catalogue.was_tried}
         tasks = [(backend.name, self._fetch(backend)) for backend in backends if backend.catalogue.is_due]
@@ -132,6 +130,19 @@ class Router:
             self._unmapped[name] += 1
 
 
+def _rank(backend: Backend, order: Sequence[str]) -> int:
+    words = (backend.name, backend.kind.value)
+    return min((place for place, word in enumerate(order) if word in words), default=len(order))
+
+
+class _Ordered(NamedTuple):
+    """backends: of those that were there, by this order."""
+
+    order: Sequence[str]
+    there: Sequence[Backend]
+    backends: Sequence[Backend]
+
+
 class _Made(NamedTuple):
     """sources: the backends and their lists, of which it was made."""
 
@@ -150,7 +161,7 @@ def _listed(backend: Backend) -> Listed:
 
 
 def _same(some: Sequence[object], others: Sequence[object]) -> bool:
-    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 async def _fetched(backend: Backend) -> None:

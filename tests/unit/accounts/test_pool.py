@@ -164,6 +164,16 @@ async def test_the_pool_says_why_it_is_not_ready() -> None:
         assert (len(status.accounts), len(status.exits)) == (1, 1)
 
 
+async def test_the_pool_says_what_a_lease_would_be_refused_with_or_would_wait_for() -> None:
+    async with house(account("a"), concurrency=1) as home:
+        assert home.pool.shortage() is None
+        home.take()
+        assert isinstance(home.pool.shortage(), AccountsBusy)
+    async with house(account("a", password=None)) as home:
+        told = home.pool.shortage()
+        assert type(told) is NoAccountUsable and "no_password" in str(told)
+
+
 async def test_a_waiter_dies_with_its_deadline_and_leaves_nothing_behind() -> None:
     async with house(account("a"), concurrency=1) as home:
         held = home.take()

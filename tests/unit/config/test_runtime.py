@@ -7,7 +7,7 @@ from qwen_proxy.config.choices import SearchInfo
 from qwen_proxy.config.runtime import ID, TOPIC, LiveSettings, LiveValues
 from qwen_proxy.config.settings import Settings, Source, load
 from qwen_proxy.config.variables import LIVE
-from qwen_proxy.ground.errors import InvalidRequest, StoreUnavailable
+from qwen_proxy.ground.errors import InvalidRequest, NotFound, StoreUnavailable
 from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import SETTINGS
 from qwen_proxy.state.store import Append, Change, Changes, Put, Store, Written
@@ -107,6 +107,32 @@ async def test_changes_of_two_processes_add_up() -> None:
     one = process(Racing(rival), vault)
     assert await one.set(MAX_CHOICES="5") == [("MAX_CHOICES", None, "5")]
     assert one.live.values == {"MAX_CHOICES": "5", "QUEUE_SECONDS": "1"}
+
+
+async def test_a_text_is_made_of_the_one_in_force_also_where_two_do_so_at_once() -> None:
+    vault = Vault(new_document())
+    rival = Collection(MemoryStore(FakeClock()), SETTINGS, LiveValues, vault).put(ID, LiveValues({"MODEL_MAP": "a=b"}))
+    one = process(Racing(rival), vault)
+    made = await one.live.amend("MODEL_MAP", lambda text: f"{text},c=d".lstrip(","), by="key-1")
+    assert [(each.before, each.after) for each in made] == [("a=b", "a=b,c=d")]
+    assert one.live.current.model_map == (("a", "b"), ("c", "d"))
+    other = process(base=load({"MODEL_MAP": "x=y"}, None))
+    await other.live.amend("MODEL_MAP", lambda text: f"{text},c=d", by="key-1")
+    assert other.live.current.model_map == (("x", "y"), ("c", "d"))
+
+
+async def test_a_text_that_can_not_be_used_or_made_changes_nothing() -> None:
+    one = process()
+
+    def fail(text: str) -> str:
+        raise NotFound("route 'x'")
+
+    with pytest.raises(NotFound):
+        await one.live.amend("MODEL_ROUTES", fail, by="key-1")
+    with pytest.raises(InvalidRequest) as caught:
+        await one.live.amend("MODEL_ROUTES", lambda text: "fast=", by="key-1")
+    assert caught.value.param == "MODEL_ROUTES" and "'fast'" in str(caught.value)
+    assert one.live.values == {} and one.told == []
 
 
 async def test_what_changes_nothing_writes_and_tells_nothing() -> None:

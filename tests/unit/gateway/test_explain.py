@@ -4,12 +4,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec import structs
 
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.keys import ClientKey, KeyLimits
 from qwen_proxy.config.routes import read_rules
 from qwen_proxy.gateway.admission import Admission, LimitDefaults
-from qwen_proxy.gateway.backend import Backend, BackendKind
+from qwen_proxy.gateway.backend import Backend, BackendKind, nothing_known
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.explain import Explained, State, explain
 from qwen_proxy.gateway.router import Router
@@ -113,6 +114,12 @@ async def test_with_weights_the_likeliest_is_told() -> None:
         told = await here.tell("any")
         assert [each.weight for each in told.targets] == [1, 9]
         assert told.goes_to == "studio"
+
+
+async def test_a_backend_that_does_not_say_counts_as_well() -> None:
+    async with house() as here:
+        here.backends[0] = structs.replace(here.backends[0], shortage=nothing_known)
+        assert (await here.tell()).goes_to == "web"
 
 
 async def test_what_a_route_misses_is_told() -> None:

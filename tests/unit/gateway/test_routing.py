@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from qwen_proxy.chat.models import PLAIN, Mode, Model, ModelName, Variant
-from qwen_proxy.config.routes import read_rules
+from qwen_proxy.config.routes import Destination, read_rules
 from qwen_proxy.gateway.model_list import Catalogue
 from qwen_proxy.gateway.routing import Directory, Found, Listed, Naming, Route, Target, ordered, share_of
 from qwen_proxy.ground.errors import ModelNotFound
@@ -183,6 +183,27 @@ def test_the_list_has_each_id_once_and_the_routes() -> None:
     assert [entry.has_variants for entry in entries] == [True] * 4 + [False] * 5
     assert entries[4].display_name == "studio/qwen3.7-plus"
     assert entries[-1].backend == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "id", "display_name", "backend"),
+    [
+        ("QWEN3.8-max-thinking", "qwen3.8-max", "Qwen3.8-Max", "web"),
+        ("studio/qwen3.7-plus", "studio/qwen3.7-plus", "studio/qwen3.7-plus", "studio"),
+        ("or/qwen3.7-plus", "or/qwen3.7-plus", "or/qwen3.7-plus", "open"),
+        ("gpt-5", "qwen3.7-plus", "Qwen3.7-Plus", "web"),
+        ("Fast", "fast", "fast", ""),
+    ],
+)
+def test_what_was_found_is_told_as_the_list_has_it(asked: str, id: str, display_name: str, backend: str) -> None:
+    entry = directory("fast=web:qwen3.6-flash").find(asked).entry()
+    assert (entry.id, entry.display_name, entry.backend) == (id, display_name, backend)
+
+
+def test_why_a_target_is_missing_is_told() -> None:
+    names = directory()
+    told = [names.why_missing(Destination(backend, "Qwen3.7-Plus")) for backend in ("web", "gone", "away")]
+    assert told == ["", "there is no such backend", "its model list could not be fetched"]
 
 
 def test_a_key_may_know_a_model_by_any_of_its_names() -> None:
