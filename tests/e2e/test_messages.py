@@ -2,9 +2,13 @@
 
 from typing import Any
 
+import anthropic
+import msgspec
+
 from qwen_proxy.chat.request import Role
 from qwen_proxy.chat.transcript import parse
 from tests.support.http import USER_KEY
+from tests.support.openai_server import OpenAIServer
 from tests.support.running import Running, running
 
 BETAS = (
@@ -72,3 +76,35 @@ async def test_what_is_not_served_is_refused_in_anthropics_words() -> None:
             assert (await response.json())["error"]["type"] == "invalid_request_error"
         async with gateway.client.post("/v1/messages/batches", json={}) as response:
             assert (await response.json())["error"]["code"] == "unknown_url"
+
+
+async def test_a_backend_that_takes_pictures_and_tools_itself_is_given_them() -> None:
+    image: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}}
+    tools: Any = [{"name": name, "input_schema": {"type": "object"}} for name in ("weather", "time")]
+    async with OpenAIServer() as server:
+        backends = msgspec.json.encode([{"name": "b", "base_url": server.base_url}]).decode()
+        async with running(accounts=(), BACKENDS=backends) as gateway:
+            async with anthropic.AsyncAnthropic(base_url=gateway.url, api_key=USER_KEY, max_retries=0) as client:
+                text: Any = {"type": "text", "text": "[[recording calls_interleaved]]"}
+                question: Any = {"role": "user", "content": [image, text]}
+                async with client.messages.stream(
+                    model="m-1", max_tokens=500, messages=[question], tools=tools, extra_body={"top_k": 7}
+                ) as stream:
+                    reply = await stream.get_final_message()
+                assert [(block.name, block.input) for block in reply.content if block.type == "tool_use"] == [
+                    ("weather", {"city": "Paris"}),
+                    ("time", {"zone": "CET"}),
+                ]
+                assert reply.stop_reason == "tool_use"
+                results: Any = [
+                    {"type": "tool_result", "tool_use_id": block.id, "content": "ok"}
+                    for block in reply.content
+                    if block.type == "tool_use"
+                ]
+                again: Any = [question, reply.to_param(), {"role": "user", "content": results}]
+                await client.messages.create(model="m-1", max_tokens=500, messages=again, tools=tools)
+        first, second = server.asked
+        assert first["messages"][0]["content"][0]["image_url"]["url"] == "data:image/png;base64,iVBO"
+        assert first["top_k"] == 7 and [tool["function"]["name"] for tool in first["tools"]] == ["weather", "time"]
+        called = [call["id"] for call in second["messages"][1]["tool_calls"]]
+        assert called == [each["tool_call_id"] for each in second["messages"] if each["role"] == "tool"]
