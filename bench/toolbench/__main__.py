@@ -13,7 +13,8 @@ from bench.toolbench import cost, live, payloads, shows
 from bench.toolbench.corpus import Case, cases, pieces
 from bench.toolbench.judging import Result, Tally, judge
 from bench.toolbench.payloads import Chance
-from bench.toolbench.reading import call_text, read, read_cost, silent_reads
+from bench.toolbench.reading import call_text, read, read_cost, silence
+from qwen_proxy.toolcalls.reading import ReadingOptions
 
 SEEN_SEED = 20261124
 HELD_OUT_SEED = 577215664
@@ -89,9 +90,15 @@ def costs(bars: Bars) -> None:
             bars.require(
                 worst < MOST_MILLISECONDS, f"{form}: {worst:.0f} ms for 400 KB, at most {MOST_MILLISECONDS:.0f}"
             )
-    reads, silent = silent_reads(cost.cut(call_text("taught", payloads.large(400 * 1024))))
-    print(f"\nReads with bytes of a raw value: {reads}, of them without a client event before the next: {silent}\n")
-    bars.require(not silent, f"{silent} reads of a raw value were followed by no event")
+    pieces = cost.cut(call_text("taught", payloads.large(400 * 1024)))
+    for options in (ReadingOptions(), ReadingOptions(commit_characters=0)):
+        one = silence(pieces, options)
+        print(
+            f"Reads with bytes of a raw value: {one.reads}; commit at {options.commit_characters} characters: "
+            f"held before it {one.held}, without an event behind it {one.silent}"
+        )
+        bars.require(not one.silent, f"{one.silent} reads of a raw value were followed by no event")
+    print()
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from bench.toolbench.corpus import Case
@@ -19,6 +20,7 @@ from qwen_proxy.toolcalls.reading import CallReading, ReadingOptions
 from qwen_proxy.toolcalls.toolbox import Toolbox
 
 NONCE = "7f3a"
+USUAL = ReadingOptions()
 FORM = Taught(NONCE, MARKERS.call, MARKERS.arg, MARKERS.end)
 
 
@@ -27,11 +29,9 @@ def toolbox() -> Toolbox:
     return Toolbox(tuple(Tool(tool.name, "", tool.schema) for tool in KIT))
 
 
-def reading(nonce: str) -> CallReading:
+def reading(nonce: str, options: ReadingOptions = USUAL) -> CallReading:
     numbers = itertools.count(1)
-    return CallReading(
-        toolbox(), form=MARKERS, nonce=nonce, options=ReadingOptions(), ids=lambda: f"call_{next(numbers)}"
-    )
+    return CallReading(toolbox(), form=MARKERS, nonce=nonce, options=options, ids=lambda: f"call_{next(numbers)}")
 
 
 def read(case: Case | str, pieces: Sequence[str], *, nonce: str | None = None) -> Read:
@@ -98,23 +98,33 @@ def read_cost(pieces: Sequence[str]) -> None:
     reader.finish()
 
 
-def silent_reads(pieces: Sequence[str]) -> tuple[int, int]:
-    """Of the reads that bring bytes of a raw value: how many there are, and how many give the client nothing.
+@dataclass(frozen=True)
+class Silence:
+    """Of the reads that bring bytes of a raw value: all, those held before the commit, those behind it in silence."""
+
+    reads: int
+    held: int
+    silent: int
+
+
+def silence(pieces: Sequence[str], options: ReadingOptions = USUAL) -> Silence:
+    """How many reads of a raw value are not followed by anything for the client before the next read.
 
     A line end, and the beginning of a line as long as it may become a marker, have to wait for what follows; a read
     that brings nothing else is not counted.
     """
-    reader = reading(NONCE)
-    reads = silent = 0
+    reader = reading(NONCE, options)
+    reads = held = silent = 0
     before = FORM.parameter("content") + "\n"
     seen, line = "", ""
     for piece in pieces:
         found = reader.feed([TextDelta(piece)])
         is_raw = before in seen
-        seen = (seen + piece)[-len(before) - len(piece) :] if not is_raw else before
+        seen = before if is_raw else (seen + piece)[-len(before) - len(piece) :]
         line = (line + piece).rpartition("\n")[2]
         may_wait = piece.strip("\r\n") == "" or (len(line) >= len(piece) and "[[".startswith(line[:2]))
         if is_raw and not may_wait:
             reads += 1
-            silent += not found
-    return reads, silent
+            held += not found and not reader.report.committed
+            silent += not found and bool(reader.report.committed)
+    return Silence(reads, held, silent)
