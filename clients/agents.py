@@ -14,10 +14,11 @@ from clients.software import Software, with_node
 
 SECONDS: Final = 120
 FILE: Final = "notes.txt"
-PROMPT: Final = (
-    '{directives}[[sim agent {first}write path={path} content="first line\\nsecond line\\n" | '
-    "edit path={path} old=second new=changed | read path={path} | say The file says: {{result}}]] "
-    "Create the file {path}, change its second line, and tell me what it says."
+ASKED: Final = " Create the file {path}, change a line of it, and tell me what it says."
+TASK: Final = "[[sim agent path={path}]]"  # writes two lines, changes the second, reads and tells: no quotes to escape
+AFTER_A_FAILURE: Final = (
+    "[[sim agent read path={path}.missing | write path={path} content=first | edit path={path} old=first new=changed | "
+    "read path={path} | say The file says: {{result}}]]"
 )
 AIDER: Final = """[[sim say {file}
 ```
@@ -125,26 +126,29 @@ AGENTS: Final = (
     Agent("gemini-cli", "@google/gemini-cli", gemini_cli),
 )
 
-# What is special about a scenario: directives before the agent's, and a step before its first.
+# What is asked, and the lines that the file has then.
 SCENARIOS: Final = {
-    "creates, edits and reads a file": ("", ""),
-    "one damaged call on the way": ("[[sim damage brace]] [[sim form tool_call]] [[sim once]] ", ""),
-    "one tool that fails on the way": ("", "read path={missing} | "),
+    "creates, edits and reads a file": (TASK, ["first line", "changed line"]),
+    "every call damaged, in a foreign form": (
+        "[[sim form hermes]] [[sim damage brace]] " + TASK,
+        ["first line", "changed line"],
+    ),
+    "a tool that fails, then the same": (AFTER_A_FAILURE, ["changed"]),
 }
 
 
 def try_agent(agent: Agent, software: Software, gateway: Gateway, folder: Path) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for number, (scenario, (directives, first)) in enumerate(SCENARIOS.items()):
+    for number, (scenario, (task, lines)) in enumerate(SCENARIOS.items()):
         work = folder / f"{agent.name} {number}".replace(" ", "-")
         place = work / "project"
         place.mkdir(parents=True)
         file = place / FILE
-        prompt = PROMPT.format(directives=directives, first=first.format(missing=place / "missing.txt"), path=file)
+        prompt = (task + ASKED).format(path=file)
         start = agent.start(software, gateway, work / "home", prompt)
         ended = run(start.command, cwd=place, environment=with_node(software.node, start.environment), seconds=SECONDS)
         (work / "output.txt").write_text(ended.output)
-        outcomes.append(Outcome(scenario, *_judge(ended, file, "changed line")))
+        outcomes.append(Outcome(scenario, *_judge(ended, file, lines, lines[-1])))
     return outcomes
 
 
@@ -166,15 +170,17 @@ def try_aider(software: Software, gateway: Gateway, folder: Path) -> list[Outcom
         seconds=SECONDS,
     )
     (folder / "aider" / "output.txt").write_text(ended.output)
-    return [Outcome("creates a file by its text form", *_judge(ended, place / FILE, ""))]
+    return [
+        Outcome("creates a file by its text form", *_judge(ended, place / FILE, ["first line", "changed line"], ""))
+    ]
 
 
-def _judge(ended: Ended, file: Path, said: str) -> tuple[bool, str]:
+def _judge(ended: Ended, file: Path, lines: list[str], said: str) -> tuple[bool, str]:
     """The file is as it should be on the disk, and the agent told what it had read."""
     if ended.code != 0:
         return False, f"ended with {ended.code}: {ended.output[-300:]}"
     if not file.exists():
         return False, f"made no file: {ended.output[-300:]}"
-    if file.read_text().splitlines() != ["first line", "changed line"]:
+    if file.read_text().splitlines() != lines:
         return False, f"the file holds {file.read_text()!r}"
     return (True, "") if said in ended.output else (False, f"did not tell what it read: {ended.output[-300:]}")

@@ -19,7 +19,7 @@ def ask(client, prompt, **more):
     reply = client.create(
         model=MODEL, messages=[{"role": "user", "content": prompt}], response_model=Person, max_retries=0, **more
     )
-    equal(reply, Person(name="Ada", age=36))
+    equal((reply.name, reply.age), ("Ada", 36))  # it makes a class of its own of ours
 
 
 def by_a_forced_tool():

@@ -7,6 +7,8 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 from scenarios import CALL_WEATHER, CITY, KEY, MODEL, PERSON, URL, WEATHER, equal, holds, run
 
+BY_TOOL = '[[sim call Person name="Ada" age=36]] Who wrote the first program?'
+
 
 class Person(BaseModel):
     """A person"""
@@ -47,11 +49,12 @@ def scenarios_of(name, make):
         holds(str(model.invoke([question, first, result]).text), WEATHER)
 
     def structured_output():
-        equal(make().with_structured_output(Person).invoke(PERSON), Person(name="Ada", age=36))
+        asked = BY_TOOL if make is messages else PERSON  # over Anthropic's API it forces a tool
+        equal(make().with_structured_output(Person).invoke(asked), Person(name="Ada", age=36))
 
     def structured_output_by_a_forced_tool():
         asked = make().with_structured_output(Person, method="function_calling")
-        equal(asked.invoke('[[sim call Person name="Ada" age=36]] Who?'), Person(name="Ada", age=36))
+        equal(asked.invoke(BY_TOOL), Person(name="Ada", age=36))
 
     for scenario in (streams, calls_a_tool, structured_output, structured_output_by_a_forced_tool):
         scenario.__name__ = f"{name}: {scenario.__name__}"

@@ -16,7 +16,7 @@ CITY = "Paris"
 WEATHER = f"18 degrees and rain in {CITY}"
 CALL_WEATHER = f"[[sim agent get_weather city={CITY} | say The tool says: {{result}}]] What is the weather?"
 PERSON = '[[sim json {"name": "Ada", "age": 36}]] Who wrote the first program?'
-DAMAGED = f'[[sim call get_weather city="{CITY}"]] [[sim damage brace]] [[sim form tool_call]] What is the weather?'
+DAMAGED = f'[[sim call get_weather city="{CITY}"]] [[sim form hermes]] [[sim damage brace]] What is the weather?'
 
 
 def run(*scenarios: Callable[[], Any]) -> None:

@@ -26,6 +26,8 @@ const get_weather = tool({
 });
 const schema = z.object({ name: z.string(), age: z.number() });
 
+const BY_TOOL = '[[sim call json name="Ada" age=36]] Who wrote the first program?';
+
 const scenarios = {};
 for (const [name, model] of Object.entries(models)) {
   scenarios[`${name}: streams`] = async () => {
@@ -43,7 +45,8 @@ for (const [name, model] of Object.entries(models)) {
     });
     holds(result.text, WEATHER);
   };
+  const asked = name === "messages" ? BY_TOOL : PERSON; // over Anthropic's API it forces a tool
   scenarios[`${name}: makes an object`] = async () =>
-    equal((await generateObject({ model, schema, prompt: PERSON })).object, { name: "Ada", age: 36 });
+    equal((await generateObject({ model, schema, prompt: asked })).object, { name: "Ada", age: 36 });
 }
 await run(scenarios);
