@@ -4,7 +4,7 @@ import asyncio
 
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from qwen_proxy.simulator import Scenario, quota
 from tests.support.freed import freed
@@ -242,19 +242,29 @@ async def test_messages_as_real_clients_send_them_are_answered(messages: list[Ch
         assert gateway.simulator.warnings == []
 
 
-async def test_offered_tools_are_refused_by_name_unless_none_is_to_be_called() -> None:
+READ: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "read",
+        "parameters": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+    },
+}
+CALL = '[[sim call read {"path": "a.txt"}]]'
+
+
+async def test_a_tool_is_called_whole_and_streamed() -> None:
     async with running() as gateway, sdk(gateway) as client:
-        with pytest.raises(openai.BadRequestError) as failed:
-            await client.chat.completions.create(
-                model=MODEL,
-                messages=said("hello"),
-                tools=[{"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}],
-            )
-        assert failed.value.param == "tools"
-        reply = await client.chat.completions.create(
-            model=MODEL,
-            messages=said("hello"),
-            tools=[{"type": "function", "function": {"name": "read", "parameters": {"type": "object"}}}],
-            tool_choice="none",
-        )
-        assert reply.choices[0].message.content
+        whole = await client.chat.completions.create(model=MODEL, messages=said(CALL), tools=[READ])
+        async with client.chat.completions.stream(model=MODEL, messages=said(CALL), tools=[READ]) as stream:
+            streamed = await stream.get_final_completion()
+        for reply in (whole, streamed):
+            (choice,) = reply.choices
+            (made,) = choice.message.tool_calls or []
+            assert choice.finish_reason == "tool_calls" and made.type == "function"
+            assert (made.function.name, made.function.arguments) == ("read", '{"path":"a.txt"}')
+
+
+async def test_tools_that_may_not_be_called_are_not_offered() -> None:
+    async with running() as gateway, sdk(gateway) as client:
+        reply = await client.chat.completions.create(model=MODEL, messages=said(CALL), tools=[READ], tool_choice="none")
+        assert reply.choices[0].finish_reason == "stop" and not reply.choices[0].message.tool_calls

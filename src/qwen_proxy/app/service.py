@@ -18,6 +18,7 @@ from qwen_proxy.app.backends import ApiBackends
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import Door, delete_after_seconds
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.prompted import Prompted, prompted
 from qwen_proxy.app.routes import ClientHandlers, routes
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.choices import ModelNames
@@ -39,6 +40,7 @@ from qwen_proxy.serving.endpoint import Endpoints
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.serving.streaming import Heartbeats
 from qwen_proxy.tokens import QwenTokens
+from qwen_proxy.upstreams.base import Upstream
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
 
 DriftSource = Callable[[], Awaitable[Sequence[DriftBody]]]
@@ -51,8 +53,8 @@ class Service(Struct, frozen=True):
     catalogue: CatalogueSource
 
 
-def web_backend(settings: Settings, door: Door, pool: AccountPool, machine: Machine) -> Backend:
-    """chat.qwen.ai, or what stands in for it."""
+def web_backend(settings: Settings, door: Door, upstream: Upstream, pool: AccountPool, machine: Machine) -> Backend:
+    """chat.qwen.ai, or what stands in for it. `upstream` is that of the door, with tools and formats of output."""
 
     async def fetch() -> Sequence[Model]:
         deadline = machine.clock.monotonic() + settings.headers_timeout_seconds
@@ -61,7 +63,7 @@ def web_backend(settings: Settings, door: Door, pool: AccountPool, machine: Mach
     return Backend(
         name=WEB,
         kind=BackendKind.WEB,
-        upstream=door.upstream,
+        upstream=upstream,
         leasing=pool,
         catalogue=CatalogueSource(fetch, clock=machine.clock, ttl_seconds=settings.models_cache_ttl_seconds),
         shortage=pool.shortage,
@@ -108,6 +110,7 @@ def naming(settings: Settings) -> Naming:
 def gateway_options(settings: Settings) -> GatewayOptions:
     return GatewayOptions(
         retry_count=settings.chat_retry_count,
+        ask_again_count=settings.ask_again_count,
         retry_backoff_seconds=settings.chat_retry_backoff_ms / 1000,
         queue_seconds=settings.queue_seconds,
         overflow_seconds=settings.overflow_seconds,
@@ -125,6 +128,7 @@ class Tunable(Struct, frozen=True):
     """What a change of settings is told to, besides the account pool."""
 
     upstream: QwenWeb
+    prompted: Prompted
     gateway: ChatGateway
     catalogue: CatalogueSource
     router: Router
@@ -136,6 +140,7 @@ class Tunable(Struct, frozen=True):
         """Requests under way go on as they began."""
         set_level(settings.log_level.value)
         self.upstream.cleanup.delete_after(delete_after_seconds(settings))
+        self.prompted.apply(settings)
         self.gateway.options = gateway_options(settings)
         self.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds)
         self.router.naming = naming(settings)
@@ -185,7 +190,8 @@ async def open_service(
     endpoints = Endpoints(
         admitted.authenticator, clock=clock, ids=machine.ids, read_seconds=settings.request_read_seconds
     )
-    site = web_backend(settings, door, pool, machine)
+    site_prompts = prompted(door.upstream, machine.ids, settings)
+    site = web_backend(settings, door, site_prompts.upstream, pool, machine)
     router = Router(lambda: backends_of(site, pool, others), naming(settings))
     gateway = open_gateway(settings, router, machine)
     models = ModelRoutes(
@@ -204,7 +210,7 @@ async def open_service(
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits)
     counts = CountRoutes(gateway, lambda: chat.options)
     app = routes(live, endpoints, ClientHandlers(chat, counts, models), lambda: why_not_ready(pool, others), admin)
-    live.on_change(Tunable(door.upstream, gateway, site.catalogue, router, chat, models, limits).apply)
+    live.on_change(Tunable(door.upstream, site_prompts, gateway, site.catalogue, router, chat, models, limits).apply)
     async with commons.usage, router, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")

@@ -36,6 +36,17 @@ class Strategy(StrEnum):
     SESSION = "session"  # a session's own account while that can be taken; without a session as least_loaded
 
 
+class ToolForm(StrEnum):
+    """Forms of calls that are read without being taught (toolcalls/reading.py)."""
+
+    TOOL_CALL = "tool_call"
+    FUNCTION = "function"
+    INVOKE = "invoke"
+    BRACKET = "bracket"
+    BARE = "bare"
+    NATIVE = "native"
+
+
 class SaveMode(StrEnum):
     NONE = "none"
     FILE = "file"

@@ -22,6 +22,7 @@ from qwen_proxy.config.choices import (
     SearchInfo,
     SimulatorUse,
     Strategy,
+    ToolForm,
 )
 from qwen_proxy.config.lines import AccountLine
 from qwen_proxy.config.routes import Rule
@@ -105,6 +106,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_prompt_bytes: int
     chat_retry_count: int
     chat_retry_backoff_ms: int
+    ask_again_count: int
+    max_tool_result_bytes: int
+    tool_forms_off: tuple[ToolForm, ...]
+    stream_structured_output: bool
     cleanup_minutes: float | None
 
     simple_model_map: bool

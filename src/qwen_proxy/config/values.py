@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from qwen_proxy.config.addresses import PROXY_SCHEMES, url_problem
+from qwen_proxy.config.choices import ToolForm
 from qwen_proxy.config.lines import FORM, AccountLine, WrongLine, is_blank, read_account_line
 from qwen_proxy.config.routes import MOST_NAME_CHARS, Rule, WrongRoute, read_rules
 from qwen_proxy.ground.secret import Secret
@@ -211,6 +212,14 @@ def _other_names(text: str) -> str | None:
     return text
 
 
+def _tool_forms(text: str) -> tuple[ToolForm, ...]:
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    known = {form.value: form for form in ToolForm}
+    if not known.keys() >= set(names):
+        raise WrongValue
+    return tuple(known[name] for name in dict.fromkeys(names))
+
+
 def _backend_order(text: str) -> tuple[str, ...]:
     words = tuple(part.strip() for part in text.split(",") if part.strip())
     if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", word) for word in words):
@@ -307,6 +316,7 @@ MODEL_ROUTES: Final = Parser(
 )
 OTHER_NAMES: Final = Parser("auto, off, or a model's name", _other_names)
 BACKEND_ORDER: Final = Parser("backends, or kinds of them (web, api, local), with commas between", _backend_order)
+TOOL_FORMS: Final = Parser(f"of {', '.join(ToolForm)}, with commas between", _tool_forms)
 HEADERS: Final = Parser('a JSON object of header names and values, such as {"bx-v": "2.5.36"}', _headers)
 HEADER_VALUE: Final = Parser("printable ASCII", _header_value)
 ORIGINS: Final = Parser("origins such as https://chat.example with commas between, or *", _origins)

@@ -1,7 +1,7 @@
 """A chat request on its way: one attempt loop over backends and accounts, one budget of tries, one deadline."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import AbstractAsyncContextManager, aclosing
 
 from msgspec import Struct, structs
@@ -12,18 +12,20 @@ from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
-from qwen_proxy.chat.request import ChatRequest, ImagePart, ToolChoiceKind, ToolResultPart
+from qwen_proxy.chat.request import ChatRequest, ImagePart, ToolResultPart
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind, account_name
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.overflow import Line, moves_on
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route
+from qwen_proxy.gateway.progress import Progress
+from qwen_proxy.gateway.prompted_tools import ToolReply
 from qwen_proxy.gateway.reply import ReplyShaper
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Route, Target, ordered, searching, share_of
 from qwen_proxy.gateway.trace import Trace
-from qwen_proxy.gateway.verdict import Past, Verdict, judge, least_rest_seconds, outcome_of
+from qwen_proxy.gateway.verdict import Past, ReplyHeld, Verdict, hint_of, judge, least_rest_seconds, outcome_of
 from qwen_proxy.ground.errors import (
     AccountsBusy,
     AccountsOutOfQuota,
@@ -33,6 +35,7 @@ from qwen_proxy.ground.errors import (
     QuotaElsewhere,
     QuotaExhausted,
     ReplyCut,
+    ReplyUnfit,
     UnsupportedParameter,
 )
 from qwen_proxy.runtime.clock import Clock
@@ -46,13 +49,15 @@ COUNT_IN_THREAD_CHARS = 16_384
 
 
 class GatewayOptions(Struct, frozen=True, kw_only=True):
-    """retry_count: tries beyond the first. queue_seconds: how long a request may wait for a free account;
-    overflow_seconds: the same while another backend is left for it.
+    """retry_count: tries beyond the first, after failures. ask_again_count: tries beyond them in which a model is told
+    that its reply was unfit. queue_seconds: how long a request may wait for a free account; overflow_seconds: the same
+    while another backend is left for it.
 
     challenge_rest_seconds: what the account pool orders, for Retry-After.
     """
 
     retry_count: int = 1
+    ask_again_count: int = 2
     retry_backoff_seconds: float = 0.4
     queue_seconds: float = 60.0
     overflow_seconds: float = 2.0
@@ -110,9 +115,8 @@ class ChatGateway:
 
     def _check(self, request: ChatRequest, target: Target) -> None:
         """Raises UnsupportedParameter, PromptTooLong, NoAccountUsable."""
-        upstream = self._backend(target).upstream
-        _refuse_what_comes_later(request, upstream)
-        upstream.check(request)
+        _refuse_what_comes_later(request)
+        self._backend(target).upstream.check(request)
 
     def _backend(self, target: Target) -> Backend:
         backend = self._router.find(target.backend)
@@ -185,13 +189,16 @@ class ChatGateway:
                     trace.account_id = account_name(backend.name, credential.account_id)
                     outcome = Outcome(kind=OutcomeKind.CANCELLED)
                     try:
-                        attempt = self._attempt(run.request, run.line.current, backend.upstream, credential, run, trace)
-                        async with aclosing(_joined(attempt) if in_one else attempt) as batches:
+                        asked = run.sent.next_try(run.request)
+                        attempt = self._attempt(asked, run.line.current, backend.upstream, credential, run, trace)
+                        # Judged replies come as they are streamed: both have to take the same way.
+                        is_whole = in_one and not run.sent.is_judged
+                        async with aclosing(_joined(attempt) if is_whole else attempt) as batches:
                             async for batch in batches:
-                                run.content_sent = True
-                                if isinstance(batch[-1], Finish):
+                                sent = run.sent.sending(batch)
+                                if isinstance(sent[-1], Finish):
                                     outcome = Outcome(kind=OutcomeKind.SUCCEEDED)
-                                yield batch
+                                yield sent
                     except ProxyError as error:
                         outcome = outcome_of(error)
                         raise
@@ -223,9 +230,12 @@ class ChatGateway:
     async def _go_on(self, run: "_Run", error: ProxyError, trace: Trace) -> None:
         """Prepare the next try after a failure, or raise what is to be told of it."""
         credential, plan = run.credential, run.plan
-        past = Past(run.options.retry_count + 1 - run.asked, run.content_sent, plan.renewed, plan.challenged)
+        past = run.past
         verdict = judge(error, past)
-        has_moved = verdict is not Verdict.RENEW and not run.content_sent and run.line.has_next
+        if isinstance(error, ReplyUnfit):
+            trace.verdicts.append(error.kind)
+        stays = verdict is Verdict.RENEW or (isinstance(error, ReplyUnfit) and verdict is not Verdict.GIVE_UP)
+        has_moved = not stays and not run.content_sent and run.line.has_next
         if has_moved and moves_on(error, was_asked=credential is not None, tries_left=past.tries_left):
             run.leave(error)
             trace.reply = None
@@ -240,6 +250,8 @@ class ChatGateway:
                 raise error
             raise told from error
         plan.after(verdict, credential)
+        run.sent.hint = hint_of(error)
+        run.sent.asked_again += isinstance(error, ReplyUnfit)
         if verdict is Verdict.RENEW:
             await _renew(leasing, credential, run, trace)
         elif verdict is Verdict.PAUSE:
@@ -265,19 +277,21 @@ class ChatGateway:
         if request.sampling.is_limited:
             await self._ready_to_count()
         shaper = trace.reply = ReplyShaper(request.sampling, run.options.delivery, self._tokens)
-        async with upstream.open(request, target.model, credential, run.deadline) as reads:
-            async for read in reads:
-                batch = shaper.take(read)
-                if shaper.finish is None:
-                    if batch:
-                        yield batch
-                    continue
-                if shaper.usage is None and batch:
-                    yield batch  # counting takes a while; what can go out does
-                    batch = []
-                trace.usage = shaper.usage or await self._counted(request, shaper)
-                yield batch + shaper.end(trace.usage)
-                return
+        async with upstream.open(request, target.model, credential, run.deadline) as opened:
+            trace.tools = opened if isinstance(opened, ToolReply) else None
+            async with aclosing(_with_its_rest(opened, run, trace)) as reads:
+                async for read in reads:
+                    batch = shaper.take(read)
+                    if shaper.finish is None:
+                        if batch:
+                            yield batch
+                        continue
+                    if shaper.usage is None and batch:
+                        yield batch  # counting takes a while; what can go out does
+                        batch = []
+                    trace.usage = shaper.usage or await self._counted(request, shaper)
+                    yield batch + shaper.end(trace.usage)
+                    return
         raise ReplyCut  # an upstream that ends without Finish breaks its contract; never a success
 
     async def _counted(self, request: ChatRequest, shaper: ReplyShaper) -> Usage:
@@ -286,7 +300,7 @@ class ChatGateway:
         reasoning_tokens = await self._count(shaper.reasoning)
         return Usage(
             prompt_tokens=prompt_tokens,
-            completion_tokens=await self._count(shaper.text) + reasoning_tokens,
+            completion_tokens=await self._count(shaper.text + shaper.calls) + reasoning_tokens,
             reasoning_tokens=reasoning_tokens,
             origin=UsageOrigin.COUNTED,
         )
@@ -300,6 +314,18 @@ class ChatGateway:
         if len(text) > COUNT_IN_THREAD_CHARS:
             return await asyncio.to_thread(self._tokens.count, text)
         return self._tokens.count(text)
+
+
+async def _with_its_rest(reads: AsyncIterator[Batch], run: "_Run", trace: Trace) -> AsyncGenerator[Batch]:
+    """A try's reads; of a reply that is unfit and not asked for again what there is of it. Raises ReplyUnfit else."""
+    try:
+        async for read in reads:
+            yield read
+    except ReplyHeld as held:
+        if not held.rest or judge(held.error, run.past) is not Verdict.GIVE_UP:
+            raise held.error from held
+        trace.verdicts.append(held.error.kind)
+        yield held.rest
 
 
 async def _joined(attempt: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
@@ -356,6 +382,8 @@ class _Plan:
             self.renewed = True
             self.only_account = credential.account_id
             return
+        if verdict is Verdict.ASK_AGAIN:
+            return
         self.avoid_accounts.add(credential.account_id)
         if verdict in (Verdict.OTHER_EXIT, Verdict.CHALLENGED):
             self.avoid_exits.add(credential.exit)
@@ -383,7 +411,7 @@ class _Run:
         self.leasing: Leasing | None = None
         self.credential: Credential | None = None
         self.asked = 0
-        self.content_sent = False
+        self.sent = Progress(request)
         self.failure: ProxyError | None = None
 
     def settle(self, trace: Trace, *, has_failed: bool) -> None:
@@ -394,22 +422,36 @@ class _Run:
             used = trace.used(lambda: budget.prompt_tokens, has_left=has_left)
             budget.settle(share, 0 if used is None else used.prompt_tokens + used.completion_tokens)
 
+    @property
+    def content_sent(self) -> bool:
+        return self.sent.content
+
+    @property
+    def past(self) -> Past:
+        """A try because of an unfit reply is none of those that failures may cost."""
+        return Past(
+            tries_left=self.options.retry_count + 1 + self.sent.asked_again - self.asked,
+            content_sent=self.sent.content,
+            renewed=self.plan.renewed,
+            challenged=self.plan.challenged,
+            call_sent=self.sent.call,
+            asked_again=self.sent.asked_again,
+            may_ask_again=self.options.ask_again_count,
+        )
+
     def leave(self, error: ProxyError) -> None:
         """The current backend, for the next one."""
         self.failure = self.failure or error
         self.line.advance(error)
         self.plan = _Plan()
+        self.sent.hint = ""
 
 
-def _refuse_what_comes_later(request: ChatRequest, upstream: Upstream) -> None:
+def _refuse_what_comes_later(request: ChatRequest) -> None:
     """Say by name what this version can't do yet, instead of dropping it. Raises UnsupportedParameter."""
     if request.model.variant.mode is not Mode.CHAT:
         raise UnsupportedParameter(
             f"model variant {request.model.variant.mode.value!r} is not served yet; "
             "use the model without that suffix, or with -thinking, -search or -thinking-search",
             param="model",
-        )
-    if request.tools and not upstream.has_native_tools and request.tool_choice.kind is not ToolChoiceKind.NONE:
-        raise UnsupportedParameter(
-            "tools are not supported yet; leave them out, or set tool_choice to 'none'", param="tools"
         )

@@ -9,7 +9,16 @@
 import io
 
 from qwen_proxy.chat.counting import TokenCounter
-from qwen_proxy.chat.events import Batch, Finish, ReasoningDelta, TextDelta, Usage, has_content
+from qwen_proxy.chat.events import (
+    Batch,
+    Finish,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
+    Usage,
+    has_content,
+)
 from qwen_proxy.chat.request import Sampling
 from qwen_proxy.gateway.delivery import Deliverer, Delivery
 from qwen_proxy.gateway.limits import Limiter
@@ -27,6 +36,7 @@ class ReplyShaper:
         self._pending: Batch | None = []
         self._text = io.StringIO()
         self._reasoning = io.StringIO()
+        self._calls = io.StringIO()
         self.usage: Usage | None = None
         self.finish: Finish | None = None
 
@@ -40,9 +50,15 @@ class ReplyShaper:
         return self._reasoning.getvalue()
 
     @property
+    def calls(self) -> str:
+        """Names and arguments of calls, one behind the other: for counting."""
+        return self._calls.getvalue()
+
+    @property
     def size_bytes(self) -> int:
-        """Of answer and reasoning, so far."""
-        return sum(len(written.getvalue().encode(errors="surrogatepass")) for written in (self._text, self._reasoning))
+        """Of answer, reasoning and calls, so far."""
+        parts = (self._text, self._reasoning, self._calls)
+        return sum(len(written.getvalue().encode(errors="surrogatepass")) for written in parts)
 
     def take(self, read: Batch) -> Batch:
         """Shape one read. Returns what may go out now; what the last read brings stays for `end`."""
@@ -54,6 +70,10 @@ class ReplyShaper:
                 self._text.write(event.text)
             elif isinstance(event, ReasoningDelta):
                 self._reasoning.write(event.text)
+            elif isinstance(event, ToolArgumentsDelta):
+                self._calls.write(event.text)
+            elif isinstance(event, ToolCallStart):
+                self._calls.write(event.name)
             elif isinstance(event, Usage):
                 self.usage = event
                 continue

@@ -6,6 +6,7 @@ from msgspec import Struct, structs
 
 from qwen_proxy.chat.events import Usage, UsageOrigin
 from qwen_proxy.chat.result import total_usage
+from qwen_proxy.gateway.prompted_tools import ToolReply
 from qwen_proxy.gateway.reply import ReplyShaper
 from qwen_proxy.gateway.sizing import tokens_in
 
@@ -15,7 +16,7 @@ class Trace(Struct):
 
     account_id: as `backend.account_name` gives it. model: the backend's own id of it. usage: of a reply that came to
     its end. reply: of the last try, as far as it has come. partial_bytes: of the choices that were taken up without
-    usage.
+    usage. tools: of the last try whose prompt taught some. verdicts: on replies that were unfit, in order.
     """
 
     request_id: str
@@ -27,11 +28,15 @@ class Trace(Struct):
     usage: Usage | None = None
     reply: ReplyShaper | None = None
     partial_bytes: int = 0
+    tools: ToolReply | None = None
+    verdicts: list[str] = []
 
     def take_up(self, choices: Sequence["Trace"]) -> None:
         """Become the one line of a request for several replies: what each of them took, together."""
         self.tries = sum(choice.tries for choice in choices)
         self.failures = [failure for choice in choices for failure in choice.failures]
+        self.verdicts = [verdict for choice in choices for verdict in choice.verdicts]
+        self.tools = next((choice.tools for choice in choices if choice.tools is not None), None)
         told = next((choice for choice in choices if choice.account_id), choices[0])
         self.account_id, self.backend, self.model = told.account_id, told.backend, told.model or self.model
         usages = [choice.usage for choice in choices if choice.usage is not None]

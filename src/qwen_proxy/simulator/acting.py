@@ -65,7 +65,7 @@ def look(prompt: str) -> Scene:
         turn = part_at(hidden, scripts[-1].start())
         after = results(prompt, taught, scripts[-1].end()) if taught is not None else []
         return Scene(turn, taught, after, steps(turn))
-    turn = last_part(prompt)
+    turn = last_part(hidden).replace("\0", "")  # the marker that ends a result is no heading
     last = results(prompt, taught, _last_answer(hidden)) if taught is not None else []
     return Scene(turn, taught, last, [])
 

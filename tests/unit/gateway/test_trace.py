@@ -13,9 +13,11 @@ from tests.support.counting import WordCounter
 def test_several_choices_become_one_line() -> None:
     line = Trace("r", model="m")
     usage = Usage(prompt_tokens=5, completion_tokens=2, origin=UsageOrigin.COUNTED)
-    line.take_up([Trace("r", tries=2, failures=["ReplyCut"]), Trace("r", tries=1, account_id="a", usage=usage)])
+    line.take_up(
+        [Trace("r", tries=2, failures=["ReplyCut"], verdicts=["k"]), Trace("r", tries=1, account_id="a", usage=usage)]
+    )
     assert (line.tries, line.failures, line.account_id, line.model) == (3, ["ReplyCut"], "a", "m")
-    assert line.usage == usage
+    assert (line.usage, line.verdicts, line.tools) == (usage, ["k"], None)
 
 
 def test_choices_that_all_failed_used_nothing() -> None:

@@ -1,0 +1,74 @@
+"""What has gone out of a reply that may take several tries, and what the next one is told. Pure.
+
+Whoever taught a model tools, or told it to give JSON, judges its replies (gateway/verdict.py). Then thinking that went
+out is no reason against another try: what that thinks goes on behind it. Else the first content is.
+
+| sent so far   | another try, for a failure | another try, for a reply that is unfit |
+|---------------|----------------------------|----------------------------------------|
+| nothing       | yes                        | yes                                    |
+| thinking      | if replies are judged      | yes                                    |
+| text          | no                         | yes, its text stands behind            |
+| a call, media | no                         | no                                     |
+"""
+
+from msgspec import structs
+
+from qwen_proxy.chat.events import (
+    Batch,
+    ChatEvent,
+    MediaOutput,
+    ReasoningDelta,
+    ReplyStart,
+    TextDelta,
+    ToolCallStart,
+    has_content,
+)
+from qwen_proxy.chat.request import ChatRequest
+
+
+class Progress:
+    """Of one request. content, call: whether some has gone out; `content` counts thinking only where it commits.
+
+    hint: for the next try. asked_again: how often the model was told that its reply was unfit.
+    """
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.is_judged = bool(request.tools) or request.output is not None
+        self.content = False
+        self.call = False
+        self.hint = ""
+        self.asked_again = 0
+        self._started = False
+        self._sent: set[type[ChatEvent]] = set()  # of text and thinking, what has gone out
+        self._apart: set[type[ChatEvent]] = set()  # of which this try has not sent any yet
+
+    def next_try(self, request: ChatRequest) -> ChatRequest:
+        """The request of the try that begins."""
+        self._apart = set(self._sent)
+        return structs.replace(request, hint=self.hint) if self.hint else request
+
+    def sending(self, batch: Batch) -> Batch:
+        """A batch of the current try as it goes out: one reply has one start, and tries stand apart in it."""
+        if self._started:
+            batch = self._following(batch)
+        self._started = self._started or bool(batch)
+        for event in batch:
+            if isinstance(event, TextDelta | ReasoningDelta):
+                self._sent.add(type(event))
+            if isinstance(event, TextDelta | ToolCallStart | MediaOutput):
+                self.content = True
+                self.call = self.call or not isinstance(event, TextDelta)
+        if not self.is_judged and has_content(batch):
+            self.content = True
+        return batch
+
+    def _following(self, batch: Batch) -> Batch:
+        following: Batch = []
+        for event in batch:
+            if isinstance(event, ReplyStart):
+                continue
+            if isinstance(event, TextDelta | ReasoningDelta) and type(event) in self._apart:
+                self._apart.discard(type(event))
+                event = type(event)("\n\n" + event.text)
+            following.append(event)
+        return following
