@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from bench.toolbench import cost, live, payloads, shows
 from bench.toolbench.corpus import Case, cases, pieces
-from bench.toolbench.judging import Result, Tally, judge
+from bench.toolbench.judging import Result, Tally, judge, page
 from bench.toolbench.payloads import Chance
 from bench.toolbench.reading import call_text, read, read_cost, silence
 from qwen_proxy.toolcalls.reading import ReadingOptions
@@ -48,9 +48,14 @@ def run_corpus(seed: int, times: int, *, own: bool = True) -> tuple[Tally, list[
     return tally, wrong
 
 
-def corpora(bars: Bars, times: int, looked_at: str) -> None:
+def corpora(bars: Bars, times: int, looked_at: str, *, as_page: bool) -> None:
     """Both halves of the corpus. looked_at: print the failing cases of the first half whose name begins so."""
     tally, wrong = run_corpus(SEEN_SEED, times)
+    if as_page:
+        held_out, _ = run_corpus(HELD_OUT_SEED, times)
+        print(page({"seen": tally, "held out": held_out}) + "\n")
+        bars.missed += [*tally.missed(), *held_out.missed()]
+        return
     print(f"Damaged calls, the half that may be looked at (seed {SEEN_SEED})\n\n{tally.table()}\n")
     for case, result, why in wrong:
         if looked_at and case.name.startswith(looked_at.removesuffix("*")):
@@ -110,6 +115,7 @@ def main() -> int:
         metavar="NAME",
         help="print failing cases of the first half, by the start of their name; * for all",
     )
+    parser.add_argument("--page", action="store_true", help="one table in Markdown, as docs/tool-bench.md has it")
     parser.add_argument("--no-cost", action="store_true", help="leave out what depends on time")
     parser.add_argument("--live", metavar="URL", help="ask real models, through a gateway at this URL (with /v1)")
     parser.add_argument("--key-variable", default="QWEN_PROXY_KEY", help="the environment variable that holds its key")
@@ -127,7 +133,7 @@ def main() -> int:
         print(live.table(asyncio.run(live.ask_all(gateway, options.models.split(","), lengths, options.repeat))))
         return 0
     bars = Bars()
-    corpora(bars, options.times, options.look)
+    corpora(bars, options.times, options.look, as_page=options.page)
     documents(bars, 2)
     if not options.no_cost:
         costs(bars)

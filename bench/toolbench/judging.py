@@ -121,3 +121,24 @@ class Tally:
 
 def _row(form: str, failure: str, counts: Counter[Result]) -> str:
     return f"{form:<10}{failure:<28}{counts.total():>7}" + "".join(f"{counts[result]:>11}" for result in Result)
+
+
+def page(halves: dict[str, Tally]) -> str:
+    """The tallies as a table in Markdown: a line for each failure, all forms together, the halves side by side."""
+    heads = "".join(f" {half}: cases | recovered | refused | lost | false |" for half in halves)
+    lines = [f"| failure | forms |{heads}", "|---|---|" + "---|" * 5 * len(halves)]
+    failures: dict[str, list[str]] = {}
+    for tally in halves.values():
+        for form, failure in tally.counts:
+            forms = failures.setdefault(failure, [])
+            forms += [form] if form not in forms else []
+    for failure, forms in failures.items():
+        cells = "".join(_cells(tally, failure) for tally in halves.values())
+        lines.append(f"| {failure} | {', '.join(forms)} |{cells}")
+    return "\n".join([*lines, "| **all** | |" + "".join(_cells(tally, None) for tally in halves.values())])
+
+
+def _cells(tally: Tally, failure: str | None) -> str:
+    chosen = [counts for (_, name), counts in tally.counts.items() if failure in (None, name)]
+    counts = sum(chosen, Counter[Result]())
+    return f" {counts.total():,} |" + "".join(f" {counts[result]:,} |" for result in Result)

@@ -7,7 +7,7 @@ import pytest
 from bench.toolbench import shows
 from bench.toolbench.corpus import Case, cases, pieces
 from bench.toolbench.failures import CLEAN, FORMS, NATIVE, Expected
-from bench.toolbench.judging import Read, Result, Tally, alike, judge
+from bench.toolbench.judging import Read, Result, Tally, alike, judge, page
 from bench.toolbench.kit import Arguments
 from bench.toolbench.payloads import Chance
 from qwen_proxy.simulator.taught import Taught
@@ -65,6 +65,9 @@ def test_the_bars_are_told_by_form_and_failure() -> None:
     tally.add(clean, Result.LOST)
     assert tally.missed() == ["taught, no end: 2 of 101 lost or false", "taught, clean: 1 lost or false"]
     assert tally.table().splitlines()[-1].split() == ["all", "201", "198", "0", "2", "1"]
+    told = page({"seen": tally, "held out": Tally()}).splitlines()
+    assert told[2] == "| no end | taught | 101 | 99 | 0 | 1 | 1 | 0 | 0 | 0 | 0 | 0 |"
+    assert told[-1].startswith("| **all** | | 201 | 198 | 0 | 2 | 1 |")
 
 
 def test_a_seed_gives_the_same_cases() -> None:
