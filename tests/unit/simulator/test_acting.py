@@ -110,6 +110,14 @@ TOOLS_OF_AGENTS = [
     ("write(content: string, filePath: string)", "write", {"content": "x", "filePath": "/a"}),
     ("editor(path: string, old_text?: string, new_text: string)", "editor", {"path": "/a", "new_text": "x"}),
     ("create_new_file(filepath: string, contents: string)", "create_new_file", {"filepath": "/a", "contents": "x"}),
+    (
+        'write_file(file_path: string, content: string, safe: boolean, mode: "w" | "a", why: string, tags: string[],'
+        " count: number, more: object)",
+        "write_file",
+        {"file_path": "/a", "content": "x", "safe": False, "mode": "w", "why": "simulated", "tags": [], "count": 1}
+        | {"more": {}},
+    ),
+    ("write(target_file: any, text: string)", "write", {"target_file": "/a", "text": "x"}),
     ("exec_command(cmd: string, workdir?: string)", "exec_command", {"cmd": "printf %s x > /a"}),
     ("run_commands(commands: string[])", "run_commands", {"commands": ["printf %s x > /a"]}),
     ("shell(command: string[], why: number)", "shell", {"command": ["bash", "-lc", "printf %s x > /a"], "why": 1}),
@@ -123,6 +131,32 @@ def test_a_file_is_written_with_the_tools_of_each_agent(
     prompt = PLAIN.prompt(("user", "[[sim call write path=/a content=x]]"), signatures=signature)
     shape = answered(prompt.replace("content=x]]", "content=x]] [[sim form native]]"))
     assert shape.native_calls == ((name, arguments),)
+
+
+def test_words_become_what_the_parameters_are() -> None:
+    signatures = "read(filePath: string, limit?: number)\nnote(text: any)"
+    text = (
+        "[[sim call read path=/a]] [[sim call read filePath=/b limit=3]] [[sim call read filePath=/c limit=some]]"
+        ' [[sim call note {"text": [1]} and more]] [[sim call note {broken]] [[sim form native]]'
+    )
+    assert answered(PLAIN.prompt(("user", text), signatures=signatures)).native_calls == (
+        ("read", {"filePath": "/a"}),
+        ("read", {"filePath": "/b", "limit": 3}),
+        ("read", {"filePath": "/c", "limit": "some"}),
+        ("note", {"text": [1]}),
+        ("note", {"input": "{broken"}),
+    )
+
+
+def test_an_edit_with_signs_of_its_own_goes_through_the_shell() -> None:
+    text = (
+        '[[sim call edit path="/my file" old="a.b" new="c&d"]] [[sim call shell command="ls -l"]] [[sim form native]]'
+    )
+    prompt = PLAIN.prompt(("user", text), signatures="bash(command: string)")
+    assert answered(prompt).native_calls == (
+        ("bash", {"command": "sed -i 's/a\\.b/c\\&d/' '/my file'"}),
+        ("bash", {"command": "ls -l"}),
+    )
 
 
 def test_other_roles_fall_back_to_the_shell() -> None:
