@@ -49,6 +49,9 @@ _EXAMPLE: Final = re.compile(r"\s{0,3}<(/?)(example|pre|code|blockquote|samp|xmp
 _EXAMPLES: Final = ("<example", "<pre", "<code", "<blockquote", "<samp", "<xmp", "<details")
 
 
+_HALF_OPENING: Final = "<tool_call>"
+
+
 class Kind(Enum):
     TAUGHT = "taught"
     SWALLOWED = "swallowed"  # a parameter's line, without the call's before it
@@ -215,6 +218,8 @@ class Arbiter:
             return _Held.HELD if not whole and len(line) <= 3 else None
         if start == self._markers.lead[0] and (judged := self._taught(line, whole)):
             return judged
+        if start in "*_" and (judged := self._decorated(line, whole)):
+            return judged
         if start in "`~" and not self._fence:
             return self._fenced(line, whole, buffer, end, ended)
         if start in "`~":
@@ -250,6 +255,16 @@ class Arbiter:
         if (marker and marker.kind == "end") or (self.behind_call and self._markers.is_near_end(line)):
             return _Dropped(len(line))
         return None
+
+    def _decorated(self, line: str, whole: bool) -> _Judgement:
+        """A marker in bold."""
+        first = line.lstrip(" ").lstrip("*_")[:1]
+        if not first:
+            return _Held.HELD if not whole and len(line) <= 6 else None
+        if first != self._markers.lead[0]:
+            return None
+        judged = self._taught(line, whole)
+        return judged if judged is _Held.HELD or (isinstance(judged, Begun) and judged.kind is Kind.TAUGHT) else None
 
     @property
     def _in_example(self) -> bool:
@@ -291,6 +306,9 @@ class Arbiter:
         for opening, form in self._openings.items():
             if lower.startswith(opening):
                 return Begun(Kind.FOREIGN, None, form, line[: len(opening)], is_doubtful=self._is_under_fence)
+        if self._is_begin and _HALF_OPENING in self._openings and (half := _half_opening(lower)):
+            is_sure = half.endswith(">")
+            return Begun(Kind.FOREIGN, None, self._openings[_HALF_OPENING], half) if is_sure else _Held.HELD
         if self._bare and self._is_begin and (bare := _BARE.match(line)):
             is_sure = whole or bare.end() < len(line) or line[0] == "{"
             return Begun(Kind.FOREIGN, None, "bare") if is_sure else _Held.HELD
@@ -304,6 +322,15 @@ class Arbiter:
         if any(beginning.startswith(lower) for beginning in beginnings) or _may_be_intercepted(line):
             return _Held.HELD
         return _Held.HELD if len(line) < LINE_CHARACTERS and _EXAMPLE.match(line) else None
+
+
+def _half_opening(line: str) -> str:
+    """The end of an opening whose beginning was swallowed, as a line begins with it, or is the beginning of it."""
+    for start in range(1, len(_HALF_OPENING) - 4):
+        half = _HALF_OPENING[start:]
+        if line.startswith(half) or half.startswith(line):
+            return half if line.startswith(half) else line
+    return ""
 
 
 def _line_end(buffer: str, at: int) -> int:

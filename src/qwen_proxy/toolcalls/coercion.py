@@ -109,7 +109,8 @@ class Coercion:
         made = _from_text(value, types) if isinstance(value, str) else _from_other(value, types)
         if made is value and "array" in types and value is not None:
             items = self._branch(node, "array").get("items")
-            if _fits(value, types_of(items, self._root)):
+            is_broken = isinstance(value, str) and value.lstrip()[:1] in ("[", "{", '"')
+            if not is_broken and _fits(value, types_of(items, self._root)):
                 made = [value]
         if made is not value:
             self.reasons.append(TYPE)

@@ -7,7 +7,8 @@ from qwen_proxy.toolcalls.form import Form
 
 LINE_CHARACTERS: Final = 160  # text is held back no longer for a line that may be a marker
 _BLANKS: Final = " \t\r"
-_NAME_CHARACTERS: Final = 128
+_GAP: Final = r"[ \t]+"
+NO_NONCE: Final = "-"
 
 
 class Marker(NamedTuple):
@@ -64,7 +65,7 @@ class Markers:
         self.limit = max(LINE_CHARACTERS, longest_name + 48)
         heads = [template[: template.index("{nonce}")] for template in (form.call, form.arg, form.end, form.result)]
         self.lead = _common(heads)
-        self._words = [head[len(self.lead) :] for head in heads]
+        self._words = [head[len(self.lead) :].rstrip() for head in heads]
         self._call = _lenient(form.call)
         self._end = _lenient(form.end)
         named = _loose(form.arg, r"[^\]\n]+?")
@@ -72,9 +73,15 @@ class Markers:
 
     def may_be(self, partial: str) -> bool:
         """Whether a line that begins so may be a marker, rightly spelt or nearly; it begins with some bracket."""
-        text = partial.lstrip(" ")
+        indented = partial.lstrip(" ")
+        text = indented.lstrip("*_")
         rest = text.lstrip(self.lead[0])
-        if len(partial) > self.limit or len(partial) - len(text) > 3 or len(text) - len(rest) > 3:
+        if (
+            len(partial) > self.limit
+            or len(partial) - len(indented) > 3
+            or len(indented) - len(text) > 3
+            or len(text) - len(rest) > 3
+        ):
             return False
         return any(rest.startswith(word) or word.startswith(rest) for word in self._words)
 
@@ -84,24 +91,25 @@ class Markers:
         if found is not None and found.kind == "call":
             return Opening(found.name, self.nonce, is_exact=True)
         lenient = self._call.fullmatch(line.rstrip(_BLANKS))
-        if lenient is None or not is_near(lenient[1], self.nonce):
+        if lenient is None or not is_near(lenient[1] or "", self.nonce):
             return None
-        return Opening(lenient[2], lenient[1], is_exact=lenient[1] == self.nonce)
+        is_plain = line.lstrip(" ").startswith(self.lead[0])
+        return Opening(lenient[2], lenient[1], is_exact=is_plain and lenient[1] == self.nonce)
 
     def foreign_nonce(self, line: str) -> str:
-        """The nonce of a line that would open a call if it were ours; empty for any other line."""
+        """The nonce of a line that would open a call if it were ours (NO_NONCE if it has none); else empty."""
         lenient = self._call.fullmatch(line.rstrip(_BLANKS))
-        return lenient[1] if lenient else ""
+        return (lenient[1] or NO_NONCE) if lenient else ""
 
     def ends(self, line: str, nonce: str) -> bool:
         """Whether a line ends a call with that nonce."""
         lenient = self._end.fullmatch(line.rstrip(_BLANKS))
-        return lenient is not None and lenient[1] == nonce
+        return lenient is not None and (lenient[1] or NO_NONCE) == nonce
 
     def is_near_end(self, line: str) -> bool:
-        """Whether a line ends a call, also with a nonce one edit away."""
+        """Whether a line ends a call, also with a nonce one edit away, or none."""
         lenient = self._end.fullmatch(line.rstrip(_BLANKS))
-        return lenient is not None and is_near(lenient[1], self.nonce)
+        return lenient is not None and (lenient[1] is None or is_near(lenient[1], self.nonce))
 
     def is_half_end(self, line: str) -> bool:
         """Whether a line, the last of a text, is the beginning of an end marker and of no other."""
@@ -127,17 +135,27 @@ def _common(heads: list[str]) -> str:
 
 
 def _lenient(template: str) -> re.Pattern[str]:
-    """A template's line with its brackets and blanks not counted, and any nonce."""
-    pattern = re.escape(template).replace(r"\[\[", r"\[{1,3}").replace(r"\]\]", r"\]{1,3}").replace(r"\ ", "[ \t]+")
+    """A template's line with its brackets and blanks not counted, perhaps in bold, and any nonce or none."""
+    nonce = r"\{nonce\}"
+    pattern = (
+        _brackets(template).replace(f"{nonce}\\ ", f"(?:{nonce}{_GAP})?").replace(f"\\ {nonce}", f"(?:{_GAP}{nonce})?")
+    )
+    pattern = pattern.replace("\\ ", _GAP)
+    name = r"([^\]]+(?:\][^\]]+)*?)[ \t]*"
     return re.compile(
-        " {0,3}"
-        + pattern.replace(r"\{nonce\}", "([0-9A-Za-z]{1,12})").replace(r"\{name\}", "([^\\]]+(?:\\][^\\]]+)*?)[ \t]*"),
+        " {0,3}[*_]{0,3}"
+        + pattern.replace(r"\{nonce\}", "([0-9A-Za-z]{1,12})").replace(r"\{name\}", name)
+        + "[*_]{0,3}",
         re.IGNORECASE,
     )
 
 
+def _brackets(template: str) -> str:
+    return re.escape(template).replace(r"\[\[", r"\[{1,3}").replace(r"\]\]", r"\]{1,3}")
+
+
 def _loose(template: str, name: str) -> str:
-    pattern = re.escape(template).replace(r"\[\[", r"\[{1,3}").replace(r"\]\]", r"\]{1,3}").replace(r"\ ", "[ \t]+")
+    pattern = r"[*_]{0,3}" + _brackets(template).replace(r"\ ", "[ \t]+") + r"[*_]{0,3}"
     return pattern.replace(r"\{nonce\}", "([0-9A-Za-z]{1,12})").replace(r"\{name\}", f"({name})")
 
 

@@ -6,15 +6,15 @@ Each step that was needed is named in `Decoded.repairs`:
 |----------------------|-----------------------------------------------------------------------|
 | `debris`             | a fence around it; brackets too many, semicolons behind it            |
 | `control_characters` | line feeds and tabs within strings                                    |
-| `closed`             | brackets or a last quote missing                                      |
+| `closed`             | brackets missing                                                      |
 | `quotes`             | single, curly, triple or no quotes; quotes within strings unescaped   |
 | `commas`             | too many, or missing between members                                  |
 | `literals`           | `True`, `None` and their like                                         |
 | `escapes`            | backslashes before what needs none                                    |
-| `comments`           | `//` and `/* */`                                                      |
+| `comments`           | `//`, `#` and `/* */`                                                 |
 
-What is open at the end is closed only where something showed that the value ends there: brackets with `ended`, which a
-closing mark of any form gives; a string with `sure` alone, since it may hold such a mark itself.
+Brackets that are open at the end are closed only where something showed that the value ends there (`ended`). A string
+never is: a mark that seems to show its end may be a part of it.
 """
 
 import re
@@ -33,8 +33,8 @@ COMMENTS: Final = "comments"
 _FENCED: Final = re.compile(r"\A\s*(`{3,}|~{3,})[^\n]*\n(.*?)(?:\n?\s*\1\s*)?\Z", re.DOTALL)
 _TRAILING: Final = re.compile(r"[\s}\]);,`]*\Z")
 _SPACE: Final = re.compile(r"\s*")
-_COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_NUMBER: Final = re.compile(r"[-+]?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?(?=\s*(?:[,;}\]]|\Z|//|/\*))")
+_COMMENT: Final = re.compile(r"(?://|#)[^\n]*|/\*.*?\*/", re.DOTALL)
+_NUMBER: Final = re.compile(r"[-+]?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?(?=\s*(?:[,;}\]]|\Z|//|/\*|#))")
 _LITERAL: Final = re.compile(r"(true|false|null|none|undefined|nil)\b", re.IGNORECASE)
 _LITERALS: Final = {"true": True, "false": False}
 _NAME: Final = re.compile(r"[\w$][\w$.-]*")
@@ -45,15 +45,15 @@ _ESCAPED: Final = {'"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f
 _KEY: Final = r"""(?:"[^"\n]{1,128}"|'[^'\n]{1,128}'|“[^”\n]{1,128}”|[\w$][\w$.-]{0,127})\s*:"""
 _ENDS_KEY: Final = re.compile(r"\s*[:=]")
 _ENDS_MEMBER: Final = re.compile(
-    rf"\s*(?:\Z|,\s*(?:\Z|\}}|//|/\*|{_KEY})|\}}\s*(?:\Z|[,}}\]);`<])|//|/\*)|\s+(?:\"[^\"\n]{{1,128}}\"\s*:)"
+    rf"\s*(?:\Z|,\s*(?:\Z|\}}|//|/\*|#|{_KEY})|\}}\s*(?:\Z|[,}}\]);`<#]|//|/\*)|//|/\*|#)|\s+(?:\"[^\"\n]{{1,128}}\"\s*:)"
 )
 _ENDS_ITEM: Final = re.compile(
-    r"""\s*(?:\Z|,\s*(?:["'“\[{\d\]-]|\Z|true|false|null|True|False|None)|\]\s*(?:\Z|[,}\]);`<])|//|/\*)"""
+    r"""\s*(?:\Z|,\s*(?:["'“\[{\d\]-]|\Z|true|false|null|True|False|None)|\]\s*(?:\Z|[,}\]);`<#]|//|/\*)|//|/\*|#)"""
 )
 _ENDS_WHOLE: Final = re.compile(r"\s*\Z")
 
 
-def repaired(text: str, *, ended: bool = True, sure: bool = True) -> Decoded:
+def repaired(text: str, *, ended: bool = True) -> Decoded:
     """The JSON value of a text, repaired as far as needed; raises NotJson."""
     repairs: list[str] = []
     if fenced := _FENCED.match(text):
@@ -65,7 +65,7 @@ def repaired(text: str, *, ended: bool = True, sure: bool = True) -> Decoded:
         except NotJson:
             continue
         return Decoded(found.value, found.text, (*repairs, *found.repairs))
-    value, reasons = Tolerant(text, ended=ended, sure=ended and sure).whole()
+    value, reasons = Tolerant(text, ended=ended).whole()
     return Decoded(value, encode(value), tuple(dict.fromkeys([*repairs, *reasons])))
 
 
@@ -96,12 +96,11 @@ def _with_debris(text: str) -> Decoded:
 class Tolerant:
     """Reads one value. `reasons`: what had to be repaired."""
 
-    def __init__(self, text: str, *, ended: bool, sure: bool) -> None:
+    def __init__(self, text: str, *, ended: bool) -> None:
         self.reasons: list[str] = []
         self._text = text
         self._at = 0
         self._ended = ended
-        self._sure = sure
         self._depth = 0
 
     def whole(self) -> tuple[Any, list[str]]:
@@ -120,7 +119,7 @@ class Tolerant:
     def _skip(self) -> None:
         while True:
             self._at = self._end_of(_SPACE)
-            if not self._text.startswith(("//", "/*"), self._at) or not (end := self._end_of(_COMMENT)):
+            if not self._text.startswith(("//", "/*", "#"), self._at) or not (end := self._end_of(_COMMENT)):
                 return
             self.reasons.append(COMMENTS)
             self._at = end
@@ -224,20 +223,7 @@ class Tolerant:
             else:
                 self.reasons.append(QUOTES)
                 parts.append(quote)
-        return joined("".join((*parts, self._unclosed())))
-
-    def _unclosed(self) -> str:
-        """What is left for a string without its quote: all but the brackets that end what is around it."""
-        if not self._sure:
-            raise NotJson("it ends within a string")
-        self.reasons.append(CLOSED)
-        rest = self._text[self._at :]
-        kept = rest.rstrip()
-        for _ in range(self._depth):
-            if kept[-1:] in ("}", "]"):
-                kept = kept[:-1].rstrip()
-        self._at = len(self._text)
-        return kept
+        raise NotJson("it ends within a string")
 
     def _escape(self) -> str:
         """What a backslash that was just passed stands for, with what is behind it."""
@@ -263,7 +249,7 @@ class Tolerant:
                 self.reasons.append(LITERALS)
             return _LITERALS.get(found[0].lower())
         found = _BARE.match(self._text, self._at)
-        if found is None or not self._depth or (found.end() == len(self._text) and not self._sure):
+        if found is None or not self._depth or (found.end() == len(self._text) and not self._ended):
             raise NotJson("no value where one has to be")
         self.reasons.append(QUOTES)
         self._at = found.end()

@@ -74,6 +74,7 @@ def test_a_key_of_a_tool_that_takes_any_is_never_misspelt() -> None:
         ("tags", '["a"]', ["a"], ()),
         ("tags", "a", ["a"], ("unquoted", "type")),
         ("tags", "['a',]", ["a"], ("quotes", "commas")),
+        ("tags", '["a"] x', '["a"] x', ("unquoted",)),
         ("tags", "5", ["5"], ("type",)),
         ("code", "y", "y", ()),
         ("other", "{'a': 1}", {"a": 1}, ("quotes",)),

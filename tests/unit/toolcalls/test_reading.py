@@ -168,6 +168,9 @@ def test_a_committed_call_without_its_end_counts_if_its_last_value_is_whole_json
         ("[[call 7F3A bash]]\n[[arg 7F3A command]]\nls\n[[end 7F3A]]", CALL),
         ("[[call 73fa Bash]]\n[[arg 73fa command]]\nls\n[[end 7f3a]]", CALL),
         ("[[arg 7f3a command]]\nls\n[[end 7f3a]]", CALL),
+        ("[[call 7f3a Bash]]\n[[arg 7f3a command]]\nls\n[[end]]\n[[call 7f3a list_files]]\n[[end]]", CALL),
+        ("[[call 7f3a Bash]]\n[[arg 7f3a command]]\nls\n[[end]]", CALL),
+        ("**[[call 7f3a Bash]]**\n**[[arg 7f3a command]]**\nls\n**[[end 7f3a]]**", CALL),
         ("[call 7f3a Bash]\n[[arg 7f3a command]]\nls\n[[end 7f3a]]", CALL),
     ],
 )
@@ -196,6 +199,11 @@ def test_what_is_no_call_of_a_tool_is_invalid(text: str) -> None:
         assert reply.calls == [("Read", {"file_path": "ls"})]
     else:
         assert (reply.calls, len(reply.report.invalid)) == ([], 1)
+
+
+def test_an_end_without_its_code_is_no_part_of_a_json_value() -> None:
+    text = '[[call 7f3a Edit]]\n[[arg 7f3a path]]\na\n[[arg 7f3a edits]]\n[{"old": "a", "new": "b"}]\n[[end]]\n'
+    assert read(text + BASH).calls == [("Edit", {"path": "a", "edits": [{"old": "a", "new": "b"}]}), CALL]
 
 
 def test_a_call_that_is_too_long_is_invalid() -> None:

@@ -33,7 +33,9 @@ BARE_CHARACTERS: Final = 8192  # after which a bare object has to have named an 
 _LONGEST_CLOSING: Final = 16
 _OUTSIDE: Final = re.compile(r'["{}\[\]]')
 _INSIDE: Final = re.compile(r'["\\]')
-_FIRST_KEY: Final = re.compile(r"""\s*[\[\s]*\{\s*(?:["'“]?([\w$]+)|$|["'“]$)""")
+_COMMENTS: Final = r"(?:\s|(?://|#)[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
+_OPEN_COMMENT: Final = r"(?://|#)[^\n]*\Z|/\Z|/\*(?:[^*]|\*(?!/))*\Z"
+_FIRST_KEY: Final = re.compile(rf"""\s*[\[\s]*\{{{_COMMENTS}(?:["'“]?([\w$]+)|\Z|["'“]\Z|{_OPEN_COMMENT})""")
 _NAMED: Final = re.compile(rf"""[{{,\s"'](?:{"|".join(NAMES)})["']?\s*:\s*["']([^"'\n]{{1,128}})["']""")
 _DECORATION: Final = re.compile(r"\s*(?::\s*)?(?:`{3}\w*\s*)?")
 
@@ -177,7 +179,7 @@ class JsonReader:
     def _made_out(self, text: str, *, ended: bool) -> tuple[Written, ...]:
         """Nothing where a string was guessed to end and brackets were closed behind it: it may go on."""
         try:
-            decoded = repaired(text, ended=ended, sure=False)
+            decoded = repaired(text, ended=ended)
         except NotJson:
             return ()
         return () if {QUOTES, CLOSED} <= set(decoded.repairs) else calls_in(decoded, self._toolbox)

@@ -168,7 +168,7 @@ class FunctionReader(TagReader):
 
     form: ClassVar[str] = "function"
     openings: ClassVar[tuple[str, ...]] = ("<function=",)
-    head = re.compile(r"\s*(?:<tool_call>\s*)?<function=\s*[\"']?([^>\"'\n]{1,128}?)[\"']?\s*>")
+    head = re.compile(r"\s*(?:<tool_call>\s*)*<function=\s*[\"']?([^>\"'\n]{1,128}?)[\"']?\s*>")
     parameter = re.compile(_SPACE + r"<parameter=\s*[\"']?([^>\"'\n]{1,128}?)[\"']?\s*>")
     value_end = re.compile(r"</parameter>")
     call_end = re.compile(r"\s*(?:</function>|</tool_call>)")
@@ -181,7 +181,7 @@ class InvokeReader(TagReader):
     form: ClassVar[str] = "invoke"
     openings: ClassVar[tuple[str, ...]] = ("<invoke ", "<function_calls>", "<antml:invoke ", "<antml:function_calls>")
     head = re.compile(
-        r"\s*(?:<tool_call>\s*)?(?:<(?:\w+:)?function_calls>\s*)?<(?:\w+:)?invoke\s+name=[\"']([^\"'\n]{1,128})[\"'][^>\n]*>"
+        r"\s*(?:<tool_call>\s*)*(?:<(?:\w+:)?function_calls>\s*)?<(?:\w+:)?invoke\s+name=[\"']([^\"'\n]{1,128})[\"'][^>\n]*>"
     )
     parameter = re.compile(_SPACE + r"<(?:\w+:)?parameter\s+name=[\"']([^\"'\n]{1,128})[\"'][^>\n]*>")
     value_end = re.compile(r"</(?:\w+:)?parameter>")

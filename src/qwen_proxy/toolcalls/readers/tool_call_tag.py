@@ -32,15 +32,17 @@ class ToolCallTagReader:
             return self._inner.feed(text)
         self._head += text
         inside = self._head[len(self._opening) :].lstrip()
+        while inside.startswith(self.openings[0]):  # opened twice
+            inside = inside[len(self.openings[0]) :].lstrip()
         if not inside and len(self._head) < _MAX_BLANKS:
             return None
         if inside.startswith("<"):
-            if "<function=".startswith(inside[:10]) and len(inside) < 10:
+            if any(tag.startswith(inside) for tag in ("<function=", *self.openings)):
                 return None
             kind = FunctionReader if inside.startswith("<function=") else InvokeReader
             self._inner = kind(self._toolbox, self._opening)
         elif inside:
-            self._inner = ToolCallJson(self._toolbox, self._opening)
+            self._inner = ToolCallJson(self._toolbox, self._head[: len(self._head) - len(inside)])
         else:
             return NotACall(self._head)
         return self._inner.feed(self._head)
