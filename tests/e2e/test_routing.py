@@ -37,6 +37,13 @@ async def test_several_choices_tell_it_too() -> None:
             assert (reply.status, reply.headers.get(BACKEND)) == (200, "web")
 
 
+async def test_headers_that_had_to_go_out_early_do_not_guess() -> None:
+    async with running(HEADER_COMMIT_SECONDS="0", HEARTBEAT_SECONDS="0.05") as gateway:
+        early = await streamed(gateway, "[[sim delay 1s]] hello")
+        assert (early.status, early.headers.get(BACKEND), early.headers.get(MODEL)) == (200, None, None)
+        assert early.comments > 0
+
+
 async def test_routes_are_listed_and_found_by_name() -> None:
     async with running(MODEL_ROUTES="quick=web:qwen3.7-plus") as gateway:
         async with gateway.client.get("/v1/models") as response:
@@ -83,6 +90,8 @@ async def test_routes_are_set_explained_and_removed_at_run_time() -> None:
         assert (backend["name"], backend["kind"], backend["standing"]["state"]) == ("web", "web", "ok")
         assert backend["models"] > 3
         assert told["unmapped"] == [{"name": "gpt-5-thinking", "count": 2}]
+        async with admin.get("/api/admin/diagnostics") as response:
+            assert (await response.json())["unmapped_models"] == told["unmapped"]
         async with admin.get("/api/admin/routes/explain?model=claude-opus-5") as response:
             told = await response.json()
         assert (told["found"], told["via"], told["goes_to"], told["refusal"]) == ("other", "qwen3.7-plus", "web", "")
@@ -148,7 +157,7 @@ async def test_the_originals_cli_routes_say_what_they_need_where_no_api_is_confi
             async with gateway.client.request(method, path, json=body) as response:
                 error = (await response.json())["error"]
                 assert (response.status, error["code"], error["type"]) == (503, "no_account", "server_error")
-                assert "no API backend is configured" in error["message"]
+                assert "no API backend is configured" in error["message"] and "BACKENDS" in error["message"]
 
 
 @pytest.mark.timeout(120)

@@ -35,6 +35,13 @@ class UpstreamBody(Struct, frozen=True, kw_only=True):
     clock_offset_seconds: float | None
 
 
+class UnmappedBody(Struct, frozen=True, kw_only=True):
+    """A model name that clients asked for and nobody gave a meaning; as the process that answers has counted."""
+
+    name: str
+    count: int
+
+
 class DiagnosticsBody(Struct, frozen=True, kw_only=True):
     version: str
     uptime_seconds: float
@@ -43,6 +50,7 @@ class DiagnosticsBody(Struct, frozen=True, kw_only=True):
     drift: tuple[DriftBody, ...]
     workers: tuple[WorkerBody, ...]
     upstream: UpstreamBody
+    unmapped_models: tuple[UnmappedBody, ...]
 
 
 class DiagnosticsRoutes:

@@ -6,13 +6,14 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from qwen_proxy.admin.audit import audit_line
+from qwen_proxy.admin.diagnostics import UnmappedBody
 from qwen_proxy.admin.reading import Nothing
 from qwen_proxy.admin.routing import AdminRoute, Call, route
 from qwen_proxy.config.keybook import KeyBook
 from qwen_proxy.config.routes import Rule, WrongRoute, make_rule, read_rules, rules_text
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.gateway.admission import Admission
-from qwen_proxy.gateway.backend import Backend, BackendKind
+from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
 from qwen_proxy.gateway.explain import Standing, State, backend_standing, explain
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Found
@@ -22,7 +23,7 @@ from qwen_proxy.runtime.clock import Clock
 PATH = "/api/admin/routes"
 TAG = "routes"
 VARIABLE = "MODEL_ROUTES"
-MOST_UNMAPPED = 100
+MOST_UNMAPPED = 100  # that are told
 
 
 class StandingBody(Struct, frozen=True, kw_only=True):
@@ -55,11 +56,6 @@ class RouteTargetBody(Struct, frozen=True, kw_only=True):
 class RouteBody(Struct, frozen=True, kw_only=True):
     name: str
     targets: tuple[RouteTargetBody, ...]
-
-
-class UnmappedBody(Struct, frozen=True, kw_only=True):
-    name: str
-    count: int
 
 
 class RoutesBody(Struct, frozen=True, kw_only=True):
@@ -126,11 +122,10 @@ class RouteRoutes:
     async def show(self, call: Call[Nothing, Nothing]) -> RoutesBody:
         """Lists of models that were never fetched are waited for."""
         await self._lists()
-        unmapped = sorted(self._router.unmapped.items(), key=lambda item: (-item[1], item[0]))
         return RoutesBody(
             routes=tuple(self._route(rule) for rule in self._live.current.model_routes),
             backends=tuple(self._backend(backend) for backend in self._router.backends()),
-            unmapped=tuple(UnmappedBody(name=name, count=count) for name, count in unmapped[:MOST_UNMAPPED]),
+            unmapped=unmapped(self._router),
         )
 
     async def explain(self, call: Call[ExplainQuery, Nothing]) -> ExplainedBody:
@@ -159,7 +154,7 @@ class RouteRoutes:
             rule = make_rule(call.path["name"], call.body.targets)
         except WrongRoute as error:
             raise InvalidRequest(str(error), param="targets") from error
-        known = {backend.name for backend in self._router.backends()}
+        known = {WEB, *(backend.name for backend in self._router.backends())}
         for index, each in enumerate(rule.destinations):
             if each.backend not in known:
                 right = ", ".join(sorted(known))
@@ -215,6 +210,12 @@ class RouteRoutes:
             models=None if catalogue is None else len(catalogue.models),
             standing=_standing(backend_standing(backend, self._clock.now())),
         )
+
+
+def unmapped(router: Router) -> tuple[UnmappedBody, ...]:
+    """The most frequent first."""
+    counted = sorted(router.unmapped.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(UnmappedBody(name=name, count=count) for name, count in counted[:MOST_UNMAPPED])
 
 
 def _standing(standing: Standing) -> StandingBody:

@@ -58,8 +58,8 @@ CLI: Final = Scope(
     kinds=frozenset((BackendKind.API,)),
     names=(("qwen3.5-plus", "coder-model"),),
     missing=(
-        "no API backend is configured, and /cli/v1 serves no other: add one that speaks OpenAI's API, with its base URL"
-        " and a key; /v1 serves the models of chat.qwen.ai"
+        "no API backend is configured, and /cli/v1 serves no other: give one's key in MODEL_STUDIO_API_KEY or"
+        " OPENROUTER_API_KEY, or describe one in BACKENDS; /v1 serves the models of chat.qwen.ai"
     ),
 )
 

@@ -10,6 +10,7 @@ from qwen_proxy import __version__
 from qwen_proxy.accounts.leasing import Overview
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
+from qwen_proxy.admin.routes import unmapped
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.models import ModelRoutes
@@ -205,7 +206,7 @@ async def open_service(
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     limits = Admission(commons.allowances, commons.purse, clock, limit_defaults(settings))
-    diagnostics = _diagnostics(door, pool, settings, clock, drift, workers)
+    diagnostics = _diagnostics(door, pool, router, clock, drift, workers)
     chat = ChatRoutes(gateway, heartbeats, limits, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits)
     counts = CountRoutes(gateway, lambda: chat.options)
@@ -228,7 +229,7 @@ async def _warm_up(router: Router) -> None:
 def _diagnostics(
     door: Door,
     overview: Overview,
-    settings: Settings,
+    router: Router,
     clock: Clock,
     drift: DriftSource | None,
     workers: WorkersSource | None,
@@ -252,6 +253,7 @@ def _diagnostics(
                 simulated=door.is_simulated,
                 clock_offset_seconds=door.site.clock_offset_seconds,
             ),
+            unmapped_models=unmapped(router),
         )
 
     return DiagnosticsRoutes(gather)
