@@ -104,7 +104,7 @@ def test_without_a_fitting_tool_it_says_so() -> None:
     assert answered("[[sim agent path=/t/a]]").text == "Simulated, without tools"
 
 
-TOOLS_OF_AGENTS = [
+TOOLS_OF_AGENTS: list[tuple[str, str, dict[str, object]]] = [
     ("Write(file_path: string, content: string)", "Write", {"file_path": "/a", "content": "x"}),
     ("write_file(\n  file_path: string,\n  content: string,\n)", "write_file", {"file_path": "/a", "content": "x"}),
     ("write(content: string, filePath: string)", "write", {"content": "x", "filePath": "/a"}),
@@ -114,8 +114,16 @@ TOOLS_OF_AGENTS = [
         'write_file(file_path: string, content: string, safe: boolean, mode: "w" | "a", why: string, tags: string[],'
         " count: number, more: object)",
         "write_file",
-        {"file_path": "/a", "content": "x", "safe": False, "mode": "w", "why": "simulated", "tags": [], "count": 1}
-        | {"more": {}},
+        {
+            "file_path": "/a",
+            "content": "x",
+            "safe": False,
+            "mode": "w",
+            "why": "simulated",
+            "tags": [],
+            "count": 1,
+            "more": {},
+        },
     ),
     ("write(target_file: any, text: string)", "write", {"target_file": "/a", "text": "x"}),
     ("exec_command(cmd: string, workdir?: string)", "exec_command", {"cmd": "printf %s x > /a"}),
