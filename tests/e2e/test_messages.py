@@ -102,7 +102,10 @@ async def test_a_backend_that_takes_pictures_and_tools_itself_is_given_them() ->
                     if block.type == "tool_use"
                 ]
                 again: Any = [question, reply.to_param(), {"role": "user", "content": results}]
-                await client.messages.create(model="m-1", max_tokens=500, messages=again, tools=tools)
+                raw = await client.messages.with_raw_response.create(
+                    model="m-1", max_tokens=500, messages=again, tools=tools, extra_body={"top_k": 7, "speed": "fast"}
+                )
+                assert raw.headers["x-qwen-proxy-ignored"] == "speed"
         first, second = server.asked
         assert first["messages"][0]["content"][0]["image_url"]["url"] == "data:image/png;base64,iVBO"
         assert first["top_k"] == 7 and [tool["function"]["name"] for tool in first["tools"]] == ["weather", "time"]

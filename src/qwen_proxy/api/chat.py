@@ -107,9 +107,9 @@ class ChatRoutes:
         exchange.trace.model = request.model.base
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
         session = self._session(exchange, call) if self._gateway.follows_sessions else ""
-        warnings = self._gateway.warnings(request, route)
-        warned = [("x-qwen-proxy-warnings", "; ".join(warnings))] if warnings else []
-        return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, warned, budget)
+        ignored = self._gateway.without_effect(call.ignored_fields, request, route)
+        told = _told(ignored, self._gateway.warnings(request, route))
+        return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, told, budget)
 
     def _session(self, exchange: Exchange, call: Call) -> str:
         key = "" if exchange.caller is None else exchange.caller.id
@@ -137,7 +137,7 @@ class ChatRoutes:
             finally:
                 exchange.trace.take_up(traces)
         response = web.Response(body=call.result(question.facts, results), content_type="application/json")
-        response.headers.extend([*_headers(exchange, protocol, call), *_served(exchange.trace), *question.warned])
+        response.headers.extend([*_headers(exchange, protocol), *_served(exchange.trace), *question.told])
         return response
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
@@ -174,7 +174,7 @@ class ChatRoutes:
             ("Content-Type", protocol.stream_content_type),
             ("Cache-Control", "no-cache"),
             ("X-Accel-Buffering", "no"),
-            *_headers(exchange, protocol, call),
+            *_headers(exchange, protocol),
         ]
         reply = StreamedReply(exchange.http, headers, protocol.heartbeat, self._clock.monotonic())
 
@@ -185,7 +185,7 @@ class ChatRoutes:
         with self._heartbeats.watch(reply):
             question = await self._question(exchange, call, scope, budget)
             if not reply.headers_sent:
-                reply.response.headers.extend(question.warned)
+                reply.response.headers.extend(question.told)
             encoders = [call.encoder(question.facts, index) for index in range(call.choices)]
             exchange.tell = encoders[0].fail
             if call.choices == 1:
@@ -261,7 +261,7 @@ class _Question(Struct, frozen=True):
     route: Route
     facts: ReplyFacts
     session: str
-    warned: Sequence[tuple[str, str]]
+    told: Sequence[tuple[str, str]]
     budget: ApiBudget | None
 
 
@@ -269,15 +269,22 @@ def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:
     return call.trailer(facts, total_usage([trace.usage for trace in traces if trace.usage is not None]))
 
 
-def _headers(exchange: Exchange, protocol: ClientProtocol, call: Call) -> list[tuple[str, str]]:
+def _headers(exchange: Exchange, protocol: ClientProtocol) -> list[tuple[str, str]]:
     names = dict.fromkeys(("x-request-id", protocol.request_id_header))
     headers = [(name, exchange.request_id) for name in names]
     if exchange.limits is not None:
         headers += protocol.limit_headers(exchange.limits)
-    if call.ignored_fields:
+    return headers
+
+
+def _told(ignored: Sequence[str], warnings: Sequence[str]) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = []
+    if ignored:
         # Names come from the client's body: only what is safe in a header goes into one.
-        names = [name for name in call.ignored_fields if name.isascii() and name.isprintable()]
+        names = [name for name in ignored if name.isascii() and name.isprintable()]
         headers.append(("x-qwen-proxy-ignored", ", ".join(names)[:1000]))
+    if warnings:
+        headers.append(("x-qwen-proxy-warnings", "; ".join(warnings)))
     return headers
 
 

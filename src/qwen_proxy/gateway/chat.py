@@ -47,6 +47,9 @@ from qwen_proxy.upstreams.base import Upstream
 # Above this many characters the tokenizer would hold the event loop for milliseconds: it runs in a thread then.
 COUNT_IN_THREAD_CHARS = 16_384
 
+# As clients of several protocols spell what is read into Sampling.
+SAMPLING_FIELDS = frozenset(("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty"))
+
 
 class GatewayOptions(Struct, frozen=True, kw_only=True):
     """retry_count: tries beyond the first, after failures. ask_again_count: tries beyond them in which a model is told
@@ -130,6 +133,13 @@ class ChatGateway:
         if counted_characters(request) > COUNT_IN_THREAD_CHARS:
             return await asyncio.to_thread(count_request, self._tokens, request)
         return count_request(self._tokens, request)
+
+    def without_effect(self, fields: Sequence[str], request: ChatRequest, route: Route) -> list[str]:
+        """Of the fields of a client's body that have none here, those that the route's upstream has no use for."""
+        backend = self._router.find(route.targets[0].backend)
+        if backend is None or not backend.upstream.forwards_fields:
+            return list(fields)
+        return [field for field in fields if field not in SAMPLING_FIELDS and field not in request.extra]
 
     def warnings(self, request: ChatRequest, route: Route) -> list[str]:
         """What a client should know of how this request is asked, though it is no reason to refuse it; ASCII."""

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from msgspec import structs
+from msgspec import Raw, structs
 
 from qwen_proxy.accounts.model import OutcomeKind
 from qwen_proxy.chat.events import (
@@ -372,6 +372,17 @@ async def test_a_search_that_the_client_wants_besides_the_name_is_made_by_every_
     assert asked.model == route.targets[0].name == wish
     plain, _ = await gateway(scripted(GOOD), Desk("a")).resolve(request)
     assert plain.model.variant == PLAIN
+
+
+async def test_a_field_that_an_upstream_is_handed_is_not_without_effect() -> None:
+    class Forwarding(ScriptedUpstream):
+        forwards_fields = True
+
+    request = structs.replace(question(), extra={"speed": Raw(b"1")})
+    for upstream, left in ((Forwarding(GOOD, models=[MODEL]), ["user"]), (scripted(GOOD), ["top_k", "speed", "user"])):
+        chat = gateway(upstream, Desk("a"))
+        asked, route = await chat.resolve(request)
+        assert chat.without_effect(("top_k", "speed", "user"), asked, route) == left
 
 
 async def test_who_sends_an_image_in_a_result_is_warned_where_it_is_not_shown() -> None:
