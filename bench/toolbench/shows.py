@@ -97,6 +97,11 @@ def _transcript(block: str) -> str:
     return "> **user**: how?\n>\n> **assistant**:\n" + _lines("> ")(block)
 
 
+def _open_fence(block: str) -> str:
+    """Up to the end of the text; once, for a second one would close the first."""
+    return f"```\n{block}"
+
+
 def _placeholder(block: str) -> str:
     """Unfenced, but nobody's call: the name is a word that stands for names (see `_page`)."""
     return block
@@ -110,7 +115,7 @@ STYLES: dict[str, Callable[[str], str]] = {
     "long fence": lambda block: f"`````\n{block}\n`````",
     "fence in a list": lambda block: "- so:\n\n" + _lines("  ")(f"```\n{block}\n```"),
     "fence within a fence": _nested_fence,
-    "open fence": lambda block: f"```\n{block}",
+    "open fence": _open_fence,
     "indented by four": _lines("    "),
     "indented by a tab": _lines("\t"),
     "quotation": _lines("> "),
@@ -147,7 +152,7 @@ def shown(seed: int, times: int) -> Iterator[Shown]:
 def _page(form: str, write: Callable[[str], str], chance: Chance) -> str:
     """One or two examples among words."""
     parts = list[str]()
-    for _ in range(chance.choice((1, 1, 2))):
+    for _ in range(1 if write is _open_fence else chance.choice((1, 1, 2))):
         tool = chance.choice(KIT)
         call = Call(tool.name, tool.make(chance, ("```", "~~~", "````", NONCE, "<|im_end|>", "\r", "'''")))
         # Two lines of code are enough to show a form.
