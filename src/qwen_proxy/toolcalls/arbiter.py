@@ -244,7 +244,7 @@ class Arbiter:
             return None
         opening = self._markers.opening(line)
         if opening is not None:
-            if opening.is_exact or (not self._in_example and self._toolbox.resolve(opening.name)):
+            if opening.is_exact or (not self._in_example and self._toolbox.resolve(opening.name, guess=False)):
                 return Begun(Kind.TAUGHT, opening)
             return None
         marker = self._markers.exact.marker(line)

@@ -45,7 +45,8 @@ class TaughtCall:
         self._held = 0
         self._is_sound = True
         self._seen: set[str] = set()
-        self._streams = False  # the open value is being sent
+        self._is_streamable = False  # the open value may be sent before its end
+        self._streams = False  # and is
         self._sent = ""  # what of the arguments is to be sent next
 
     def feed(self, events: list[TaughtEvent]) -> str:
@@ -78,7 +79,7 @@ class TaughtCall:
             self._commit()
 
     def _may_commit(self) -> bool:
-        return self._is_sound and not self._body and self._key is not None and self._may_stream(self._key)
+        return self._is_streamable and self._is_sound and not self._body
 
     def _may_stream(self, key: str) -> bool:
         meant = resolve_key(self._tool, key, self._seen)
@@ -97,7 +98,8 @@ class TaughtCall:
 
     def _open_value(self, key: str) -> None:
         self._key, self._value, self._streams = key, [], False
-        if self.committed and self._may_stream(key):
+        self._is_streamable = self._may_stream(key)
+        if self.committed and self._is_streamable:
             self._stream_value(key)
 
     def _stream_value(self, written: str) -> None:

@@ -20,6 +20,8 @@ KEY: Final = "key"
 TYPE: Final = "type"
 ENUM: Final = "enum"
 NULL: Final = "null"
+MAX_GUESSED_KEYS: Final = 32  # of one call: a guess costs as much as a thousand other steps
+_MAX_ITEMS: Final = 10_000
 _MAX_KEY_CHARACTERS: Final = 64
 _MAX_KEYS: Final = 200
 _BOOLEANS: Final = {
@@ -51,6 +53,7 @@ class Coercion:
     def __init__(self, root: Schema) -> None:
         self.reasons: list[str] = []
         self._root = root
+        self._guesses = 0
 
     def value(self, value: Any, schema: object, depth: int = 0) -> Any:
         """`value` as the schema has it, or as it is where it is not plain what it should be."""
@@ -75,7 +78,9 @@ class Coercion:
         return fitting[0] if len(fitting) == 1 else node
 
     def _array(self, value: list[Any], items: object, depth: int) -> list[Any]:
-        return value if items is None else [self.value(item, items, depth + 1) for item in value]
+        if items is None or len(value) > _MAX_ITEMS:
+            return value
+        return [self.value(item, items, depth + 1) for item in value]
 
     def _object(self, value: dict[str, Any], node: Schema, depth: int) -> dict[str, Any]:
         properties: object = node.get("properties")
@@ -98,7 +103,8 @@ class Coercion:
         missing = [key for key in known if key not in value]
         renamed: dict[str, Any] = {}
         for key, item in value.items():
-            if key not in known and (meant := close_key(key, missing)):
+            self._guesses += key not in known
+            if key not in known and self._guesses <= MAX_GUESSED_KEYS and (meant := close_key(key, missing)):
                 self.reasons.append(KEY)
                 missing.remove(meant)
                 key = meant

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from qwen_proxy.toolcalls.coercion import KEY, Coercion, close_key
+from qwen_proxy.toolcalls.coercion import KEY, MAX_GUESSED_KEYS, Coercion, close_key
 from qwen_proxy.toolcalls.repair import repaired
 from qwen_proxy.toolcalls.toolbox import OfferedTool
 from qwen_proxy.toolcalls.values import DUPLICATE, Decoded, NotJson, decode, encode
@@ -67,7 +67,7 @@ def from_pairs(tool: OfferedTool, pairs: Sequence[tuple[str, str]]) -> Prepared:
 
 def resolve_key(tool: OfferedTool, written: str, seen: set[str]) -> str:
     """The parameter that a key means: itself if there is such a one, else the one close one not given yet."""
-    if written in tool.parameters or tool.takes_others:
+    if written in tool.parameters or tool.takes_others or len(seen) > MAX_GUESSED_KEYS:
         return written
     return close_key(written, [name for name in tool.parameters if name not in seen]) or written
 

@@ -248,6 +248,9 @@ class CallReading:
 
     def _invalid(self, name: str, form: str, errors: tuple[str, ...], text: str) -> None:
         self.report.invalid.append(InvalidCall(name=name, form=form, errors=errors, text=text))
+        if len(self.report.invalid) > MAX_CALLS:
+            self.report.runaway = True
+            self._stop()
         if self.report.committed:
             self.report.dropped["invalid"] += 1
         else:

@@ -101,12 +101,12 @@ class Toolbox:
         names = [*self.tools, *(key for tool in self.tools.values() for key in tool.parameters)]
         self.longest_name = max(map(len, names), default=0)
 
-    def resolve(self, written: str) -> tuple[OfferedTool, str] | None:
+    def resolve(self, written: str, *, guess: bool = True) -> tuple[OfferedTool, str] | None:
         """The tool that a model means, and the repair that it took (empty if it was spelt right).
 
         Tried in turn: as it stands; without quotes and prefixes such as `functions.`; without regard to case and to
-        what is no letter or digit; the last part of an `mcp__server__tool` name, if only one tool ends so; one close
-        match, if there is only one.
+        what is no letter or digit; the last part of an `mcp__server__tool` name, if only one tool ends so; with `guess`
+        (which is dear) one close match, if there is only one.
         """
         if tool := self.tools.get(written):
             return tool, ""
@@ -119,6 +119,8 @@ class Toolbox:
             found = self._plain.get(plain(candidate), ())
             if len(found) == 1:
                 return self.tools[found[0]], "name"
+        if not guess:
+            return None
         close = difflib.get_close_matches(plain(name), self._plain, n=2, cutoff=0.85)
         if len(close) == 1 and len(self._plain[close[0]]) == 1 and len(name) >= 4:
             return self.tools[self._plain[close[0]][0]], "name"

@@ -77,6 +77,12 @@ def test_values_nested_too_deeply_are_left() -> None:
     assert Coercion(schema).value(value, schema) == value
 
 
+def test_guesses_and_items_are_bounded() -> None:
+    schema = object_schema(file_path=S, items={"type": "array", "items": I})
+    many = {f"wrong{number}": 1 for number in range(40)} | {"filepath": "x", "items": ["5"] * 10_001}
+    assert Coercion(schema).value(many, schema) == many
+
+
 def test_a_key_that_may_mean_two_is_left() -> None:
     assert close_key("file_pat", ["file_path", "file_patt"]) is None
     assert close_key("x" * 100, ["x"]) is None

@@ -42,7 +42,7 @@ def test_what_is_meant_is_found(text: str, expected: str, repairs: tuple[str, ..
         ("", "it is empty"),
         ('{"a":"x"}', 'a: "x" is not of type "integer"'),
         ("[1]", '[1] is not of type "object"'),
-        ("I can not do that.", "is not of type"),
+        ("I can not do that.", "it is not JSON"),
         ('Look: {"b": 1} and {"c": 2}', "it is not JSON"),
         ('See {"b": 1} here', '"a" is a required property'),
         ('{"b": 1} or [{"a": 1} or {"a" }', "it is not JSON"),

@@ -86,6 +86,11 @@ def test_too_many_calls_are_a_runaway() -> None:
         assert (len(reply.calls), reply.report.runaway) == (MAX_CALLS, True)
 
 
+def test_too_many_invalid_calls_are_a_runaway() -> None:
+    reply = read_whole(BASH.replace("Bash", "Fly") * (MAX_CALLS * 2))
+    assert (len(reply.report.invalid), reply.report.runaway) == (MAX_CALLS + 1, True)
+
+
 def test_a_call_that_is_not_offered_is_invalid() -> None:
     reply = read(BASH.replace("Bash", "Fly"))
     assert [call.errors for call in reply.report.invalid] == [("there is no tool `Fly`",)]

@@ -36,6 +36,11 @@ def test_a_name_that_means_nothing_is_not_resolved(written: str) -> None:
     assert TOOLBOX.resolve(written) is None
 
 
+def test_a_close_name_may_be_left_out() -> None:
+    assert TOOLBOX.resolve("list_file", guess=False) is None
+    assert TOOLBOX.resolve("listFiles", guess=False) is not None
+
+
 def test_a_name_that_may_mean_two_tools_is_not_resolved() -> None:
     box = Toolbox([Tool("mcp__a__get"), Tool("mcp__b__get"), Tool("get_item"), Tool("getItem"), Tool("get_items")])
     assert box.resolve("get") is None

@@ -11,6 +11,7 @@ NAMES: Final = ("name", "tool", "function", "tool_name", "function_name")
 ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "params", "tool_input")
 OTHERS: Final = frozenset({"id", "type", "index", "tool_calls", "call_id", "tool_call_id"})
 FIRST_KEYS: Final = frozenset({*NAMES, *ARGUMENTS, *OTHERS})
+MAX_LISTED: Final = 64  # more of one array are left out; no reply may have so many
 FLAT: Final = "flat"
 
 
@@ -22,7 +23,7 @@ def calls_in(decoded: Decoded, toolbox: Toolbox) -> tuple[Written, ...]:
     if not isinstance(value, list):
         call = _call(value, decoded.repairs, toolbox)
         return (call,) if call else ()
-    calls = [_call(item, decoded.repairs, toolbox) for item in cast(list[Any], value)]
+    calls = [_call(item, decoded.repairs, toolbox) for item in cast(list[Any], value)[:MAX_LISTED]]
     return tuple(call for call in calls if call) if all(calls) else ()
 
 
