@@ -24,12 +24,16 @@ class Read(Struct, frozen=True, kw_only=True):
 
 
 class Reader(Struct, frozen=True, kw_only=True):
-    """body: a request that asks for usage. stream, result: bytes to Read. error: an error body's sentence and kind."""
+    """body: a request that asks for usage. stream, result: bytes to Read. error: an error body's sentence and kind.
+
+    wishes: whether its replies can be streamed, and be whole.
+    """
 
     body: Callable[[bool], bytes]
     stream: Callable[[bytes], Read]
     result: Callable[[bytes], Read]
     error: Callable[[bytes], tuple[str, str]]
+    wishes: tuple[bool, ...] = (True, False)
 
 
 def _openai_body(streamed: bool) -> bytes:
@@ -101,6 +105,39 @@ def _openai_error(body: bytes) -> tuple[str, str]:
     error: Json = msgspec.json.decode(body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error["message"], error["type"]
+
+
+def _completions_body(streamed: bool) -> bytes:
+    return msgspec.json.encode({"prompt": "hello", "stream": streamed, "stream_options": {"include_usage": True}})
+
+
+def _completions_stream(written: bytes) -> Read:
+    text = finish = error = ""
+    tokens: int | None = None
+    *frames, rest = written.split(b"\n\n")
+    assert rest == b""
+    ended = frames[-1:] == [b"data: [DONE]"]
+    for frame in frames[: -1 if ended else None]:
+        if frame.startswith(b":"):
+            continue
+        chunk: Json = msgspec.json.decode(frame.removeprefix(b"data: "))
+        if "error" in chunk:
+            error = chunk["error"]["message"]
+            continue
+        assert error == "" and chunk["object"] == "text_completion"
+        tokens = chunk["usage"]["completion_tokens"] if chunk["usage"] else tokens
+        for choice in chunk["choices"]:
+            assert finish == ""
+            text += choice["text"]
+            finish = choice["finish_reason"] or ""
+    return Read(text=text, finish=finish, completion_tokens=tokens, error=error, ended=ended)
+
+
+def _completions_result(body: bytes) -> Read:
+    reply: Json = msgspec.json.decode(body)
+    (choice,) = reply["choices"]
+    tokens = reply["usage"]["completion_tokens"]
+    return Read(text=choice["text"], finish=choice["finish_reason"], completion_tokens=tokens, ended=True)
 
 
 def _anthropic_body(streamed: bool) -> bytes:
@@ -314,6 +351,9 @@ def _responses_read(reply: Json) -> Read:
 
 READERS: Final = {
     "openai_chat": Reader(body=_openai_body, stream=_openai_stream, result=_openai_result, error=_openai_error),
+    "openai_completions": Reader(
+        body=_completions_body, stream=_completions_stream, result=_completions_result, error=_openai_error
+    ),
     "anthropic_messages": Reader(
         body=_anthropic_body, stream=_anthropic_stream, result=_anthropic_result, error=_anthropic_error
     ),

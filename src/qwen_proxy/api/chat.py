@@ -122,6 +122,7 @@ class ChatRoutes:
             created_at=int(self._clock.now()),
             model=model,
             prompt_tokens=prompt_tokens,
+            elapsed_seconds=lambda: self._clock.monotonic() - exchange.started_at,
         )
 
     async def _fold(

@@ -8,8 +8,8 @@ from qwen_proxy.chat.models import Variant
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route, open_to
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Directory, Entry
-from qwen_proxy.protocols.base import ListedModel, ModelsProtocol
-from qwen_proxy.serving.endpoint import Exchange, Handler
+from qwen_proxy.protocols.base import ListedModel, ModelsProtocol, ShowProtocol
+from qwen_proxy.serving.endpoint import Exchange, Handler, incoming
 
 
 class ModelRoutes:
@@ -50,10 +50,22 @@ class ModelRoutes:
         """Any spelling that a request may use is found, aliases too. Raises ModelNotFound, NotAllowed."""
 
         async def handle(exchange: Exchange) -> web.StreamResponse:
-            route = await find_route(self._router, exchange.http.match_info["id"], exchange.caller)
-            return _answer(protocol.one(self._model(route.entry(), route.targets[0].name.variant)))
+            return _answer(protocol.one(await self._found(exchange, exchange.http.match_info["id"])))
 
         return handle
+
+    def shown(self, protocol: ShowProtocol) -> Handler:
+        """As `one`, for a route whose body names the model. Raises InvalidRequest too."""
+
+        async def handle(exchange: Exchange) -> web.StreamResponse:
+            name = protocol.asked(await incoming(exchange))
+            return _answer(protocol.one(await self._found(exchange, name)))
+
+        return handle
+
+    async def _found(self, exchange: Exchange, name: str) -> ListedModel:
+        route = await find_route(self._router, name, exchange.caller)
+        return self._model(route.entry(), route.targets[0].name.variant)
 
     def _whole(self, directory: Directory, protocol: ModelsProtocol) -> bytes:
         """The list for who may use all of it, which is most callers: written once."""

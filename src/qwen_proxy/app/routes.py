@@ -13,6 +13,7 @@ from qwen_proxy.admin.openapi import ClientRoute
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.counting import CountRoutes
+from qwen_proxy.api.fixed import fixed, not_offered
 from qwen_proxy.api.health import HealthRoutes
 from qwen_proxy.api.models import ModelRoutes
 from qwen_proxy.api.unknown import UnknownRoutes
@@ -22,7 +23,16 @@ from qwen_proxy.gateway.permission import Scope
 from qwen_proxy.protocols.base import ModelsProtocol
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.openai_models import OpenAIModels
-from qwen_proxy.protocols.table import COUNTERS, MODEL_LISTS, PROTOCOLS, ModelsRoute
+from qwen_proxy.protocols.table import (
+    COUNTERS,
+    FIXED,
+    MODEL_LISTS,
+    PROTOCOLS,
+    REFUSED,
+    SHOWN,
+    ModelsRoute,
+    ProtocolRoute,
+)
 from qwen_proxy.serving.cors import Cors
 from qwen_proxy.serving.endpoint import Access, Endpoints, Handler, expect
 
@@ -38,6 +48,8 @@ CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them 
     ClientRoute(
         method="POST", path="/v1/messages/count_tokens", summary="Counts a prompt, costs nothing", access=Access.KEY
     ),
+    ClientRoute(method="POST", path="/v1/completions", summary="OpenAI's older completions", access=Access.KEY),
+    ClientRoute(method="POST", path="/v1/embeddings", summary="Not offered: a 501 that says why", access=Access.KEY),
     ClientRoute(method="POST", path="/v1/responses", summary="OpenAI's responses", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
@@ -117,21 +129,30 @@ def _unknown(endpoints: Endpoints, unknown: UnknownRoutes) -> list[tuple[str, Se
 def _add_clients(
     app: web.Application, endpoints: Endpoints, clients: ClientHandlers, models_access: Callable[[], Access]
 ) -> None:
-    for route in PROTOCOLS:
-        handler = endpoints.endpoint(clients.chat.handler(route.protocol), route.protocol, Access.KEY, route.word)
-        app.router.add_post(route.path, handler, expect_handler=expect)
+    for path, group in groupby(PROTOCOLS, lambda route: route.path):
+        serve = _by_query([(each.query, _chat(endpoints, each, clients.chat)) for each in group])
+        app.router.add_post(_place(path), serve, expect_handler=expect)
     for count in COUNTERS:
         handler = endpoints.endpoint(clients.counts.handler(count.protocol), count.protocol, Access.KEY, count.word)
-        app.router.add_post(count.path, handler, expect_handler=expect)
+        app.router.add_post(_place(count.path), handler, expect_handler=expect)
     models = clients.models
     for path, group in groupby(MODEL_LISTS, lambda route: route.path):
         listing = list(group)
         app.router.add_get(path, _by_header([(each.header, _models(endpoints, each, models.all)) for each in listing]))
         if one_path := listing[0].one_path:
-            path_of_one = one_path.replace("{id}", "{id:.+}")  # a name may hold a slash
             app.router.add_get(
-                path_of_one, _by_header([(each.header, _models(endpoints, each, models.one)) for each in listing])
+                _place(one_path), _by_header([(each.header, _models(endpoints, each, models.one)) for each in listing])
             )
+    for shown in SHOWN:
+        show = endpoints.endpoint(models.shown(shown.protocol), shown.protocol, Access.KEY, "models")
+        app.router.add_post(shown.path, show, expect_handler=expect)
+    for answer in FIXED:
+        serve = endpoints.endpoint(fixed(answer.body), answer.dialect, Access.KEY, answer.word)
+        app.router.add_get(answer.path, serve)
+    for refused in REFUSED:
+        refusal = not_offered(refused.what, refused.instead)
+        serve = endpoints.endpoint(refusal, refused.dialect, Access.KEY, refused.word)
+        app.router.add_post(refused.path, serve, expect_handler=expect)
     _add_cli(app, endpoints, clients)
     openai = OpenAIModels()
     app.router.add_get("/models", endpoints.endpoint(models.all(openai), openai, models_access, "models"))
@@ -147,6 +168,15 @@ def _add_cli(app: web.Application, endpoints: Endpoints, clients: ClientHandlers
     app.router.add_post("/cli/v1/models", listing, expect_handler=expect)
 
 
+def _place(path: str) -> str:
+    """As aiohttp wants it: a model's name may hold a slash."""
+    return path.replace("{id}", "{id:.+}").replace("{model}", "{model:.+}")
+
+
+def _chat(endpoints: Endpoints, route: ProtocolRoute, chat: ChatRoutes) -> Serve:
+    return endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY, route.word)
+
+
 def _models(endpoints: Endpoints, route: ModelsRoute, handler: Callable[[ModelsProtocol], Handler]) -> Serve:
     return endpoints.endpoint(handler(route.protocol), route.protocol, Access.KEY, "models")
 
@@ -156,6 +186,19 @@ def _by_header(served: Sequence[tuple[str, Serve]]) -> Serve:
 
     async def serve(request: web.Request) -> web.StreamResponse:
         chosen = next(serve for header, serve in served if not header or header in request.headers)
+        return await chosen(request)
+
+    return serve
+
+
+def _by_query(served: Sequence[tuple[str, Serve]]) -> Serve:
+    """The first of them whose `name=value` the request's query has; the last one wants none."""
+    if len(served) == 1:
+        return served[0][1]
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        asked = {f"{name}={value}" for name, value in request.query.items()}
+        chosen = next(serve for wanted, serve in served if not wanted or wanted in asked)
         return await chosen(request)
 
     return serve

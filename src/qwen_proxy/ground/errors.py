@@ -410,6 +410,13 @@ class Unreadable(ProxyError):
         super().__init__(problem)
 
 
+class NotOffered(ProxyError):
+    """A route that clients know and that no backend here can serve. `what` is a plural, `instead` a clause."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"this server offers no {what}: {instead}")
+
+
 class ShuttingDown(ProxyError):
     def __init__(self) -> None:
         super().__init__("this server is shutting down; send the request again")

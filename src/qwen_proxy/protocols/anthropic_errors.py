@@ -24,6 +24,7 @@ from qwen_proxy.ground.errors import (
     NoAccountUsable,
     NotAllowed,
     NotFound,
+    NotOffered,
     OriginRefused,
     PermissionDenied,
     ProxyError,
@@ -91,6 +92,7 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     ReplyCut: _OVERLOADED,
     NoAccountUsable: _OVERLOADED,
     AccountsOutOfQuota: _RATE,
+    NotOffered: Terms(501, "api_error"),
     ShuttingDown: _OVERLOADED,
     StoreUnavailable: Terms(503, "api_error"),
 }

@@ -1,6 +1,6 @@
 """The client side: what every protocol of `protocols.PROTOCOLS` offers. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from msgspec import Struct
@@ -40,7 +40,8 @@ class ReplyFacts(Struct, frozen=True, kw_only=True):
     """What a reply needs besides its events. `reply_id` is bare: a protocol puts its own prefix before it.
 
     created_at: Unix seconds. model: the name the reply carries.
-    prompt_tokens: counted here, None unless the protocol said `needs_prompt_tokens`.
+    prompt_tokens: counted here, None unless the protocol said `needs_prompt_tokens`. elapsed_seconds: asks the clock how
+    long ago the request came, for protocols whose replies tell it.
     """
 
     reply_id: str
@@ -48,6 +49,7 @@ class ReplyFacts(Struct, frozen=True, kw_only=True):
     created_at: int
     model: str
     prompt_tokens: int | None = None
+    elapsed_seconds: Callable[[], float] = float
 
 
 class ErrorReply(Struct, frozen=True, kw_only=True):
@@ -163,6 +165,16 @@ class ModelsProtocol(Dialect, Protocol):
 
     def all(self, models: Sequence[ListedModel], query: Mapping[str, str]) -> bytes:
         """Raises InvalidRequest for a query that asks for a part of the list and is wrong."""
+        ...
+
+    def one(self, model: ListedModel) -> bytes: ...
+
+
+class ShowProtocol(Dialect, Protocol):
+    """A route that tells of one model, which the body names."""
+
+    def asked(self, incoming: Incoming) -> str:
+        """Its name, as the client spells it. Raises InvalidRequest."""
         ...
 
     def one(self, model: ListedModel) -> bytes: ...

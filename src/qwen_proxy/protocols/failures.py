@@ -11,6 +11,7 @@ from qwen_proxy.ground.errors import (
     KeyLimitReached,
     MethodNotAllowed,
     NoAccountUsable,
+    NotOffered,
     ProxyError,
     QuotaElsewhere,
 )
@@ -28,7 +29,7 @@ def failure_headers(error: ProxyError) -> tuple[tuple[str, str], ...]:
         headers.append(("Retry-After", str(max(1, ceil(error.retry_after_seconds)))))
     if isinstance(error, QuotaElsewhere):
         headers.append(("x-should-retry", "true"))
-    elif error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable) or _is_far_off(error):
+    elif error.blame in _TRIED_HERE or isinstance(error, NoAccountUsable | NotOffered) or _is_far_off(error):
         headers.append(("x-should-retry", "false"))
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", ", ".join(error.allowed)))

@@ -11,19 +11,25 @@ from msgspec import Struct
 
 from qwen_proxy.protocols.anthropic_messages import AnthropicCount, AnthropicMessages
 from qwen_proxy.protocols.anthropic_models import AnthropicModels
-from qwen_proxy.protocols.base import ClientProtocol, CountProtocol, ModelsProtocol
+from qwen_proxy.protocols.base import ClientProtocol, CountProtocol, Dialect, ModelsProtocol, ShowProtocol
 from qwen_proxy.protocols.openai_chat import OpenAIChat
+from qwen_proxy.protocols.openai_completions import OpenAICompletions
 from qwen_proxy.protocols.openai_models import OpenAIModels
 from qwen_proxy.protocols.openai_responses import OpenAIResponses
 
 
 class ProtocolRoute(Struct, frozen=True):
-    """`name` is for logs and tests; the protocol is served at POST `path`. word: as keys are limited to it."""
+    """`name` is for logs and tests; the protocol is served at POST `path`. word: as keys are limited to it.
+
+    query: where it is named, as in `alt=sse`, only requests with that in their query are meant. Of routes with one path,
+    the last one has none.
+    """
 
     name: str
     path: str
     word: str
     protocol: ClientProtocol
+    query: str = ""
 
 
 class CountRoute(Struct, frozen=True):
@@ -49,9 +55,37 @@ class ModelsRoute(Struct, frozen=True):
     header: str = ""
 
 
+class ShowRoute(Struct, frozen=True):
+    """One model, which the body names, is told of at POST `path`."""
+
+    name: str
+    path: str
+    protocol: ShowProtocol
+
+
+class FixedRoute(Struct, frozen=True):
+    """`body`, which is JSON, is the answer at GET `path`."""
+
+    path: str
+    word: str
+    dialect: Dialect
+    body: bytes
+
+
+class RefusedRoute(Struct, frozen=True):
+    """Clients know POST `path`; it is refused with a 501, as there are no `what` here. instead: a clause, what to do."""
+
+    path: str
+    word: str
+    dialect: Dialect
+    what: str
+    instead: str
+
+
 PROTOCOLS: Final = (
     ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),
     ProtocolRoute("anthropic_messages", "/v1/messages", "messages", AnthropicMessages()),
+    ProtocolRoute("openai_completions", "/v1/completions", "completions", OpenAICompletions()),
     ProtocolRoute("openai_responses", "/v1/responses", "responses", OpenAIResponses()),
 )
 
@@ -61,3 +95,15 @@ MODEL_LISTS: Final = (
     ModelsRoute("anthropic", "/v1/models", "/v1/models/{id}", AnthropicModels(), header="anthropic-version"),
     ModelsRoute("openai", "/v1/models", "/v1/models/{id}", OpenAIModels()),
 )
+
+SHOWN: Final[tuple[ShowRoute, ...]] = ()
+
+FIXED: Final[tuple[FixedRoute, ...]] = ()
+
+_EMBEDDINGS: Final = (
+    "embeddings",
+    "none of its upstreams makes any; ask a server that does, such as Model Studio (/compatible-mode/v1/embeddings),"
+    " Ollama or llama.cpp with an embedding model, at its own address",
+)
+
+REFUSED: Final = (RefusedRoute("/v1/embeddings", "embeddings", OpenAIModels(), *_EMBEDDINGS),)

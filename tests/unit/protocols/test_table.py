@@ -3,18 +3,27 @@
 from itertools import groupby
 
 from qwen_proxy.config.keys import ENDPOINTS
-from qwen_proxy.protocols.table import COUNTERS, MODEL_LISTS, PROTOCOLS
+from qwen_proxy.protocols.table import COUNTERS, FIXED, MODEL_LISTS, PROTOCOLS, REFUSED, SHOWN
 
 
 def test_names_and_paths_are_each_there_once():
     asked = (*PROTOCOLS, *COUNTERS)
     assert len({route.name for route in asked}) == len(asked)
-    assert len({route.path for route in asked}) == len(asked)
-    assert all(route.path.startswith("/") for route in (*asked, *MODEL_LISTS))
+    assert len({(route.path, getattr(route, "query", "")) for route in asked}) == len(asked)
+    posted = {route.path for route in asked} | {route.path for route in (*SHOWN, *REFUSED)}
+    assert len(posted) == len({route.path for route in asked}) + len(SHOWN) + len(REFUSED)
+    assert all(path.startswith("/") for path in posted | {route.path for route in (*MODEL_LISTS, *FIXED)})
 
 
 def test_keys_can_be_limited_to_every_route():
-    assert {route.word for route in (*PROTOCOLS, *COUNTERS)} <= set(ENDPOINTS)
+    assert {route.word for route in (*PROTOCOLS, *COUNTERS, *FIXED, *REFUSED)} <= set(ENDPOINTS)
+
+
+def test_of_the_protocols_at_one_path_only_the_last_is_for_every_query():
+    groups = [list(group) for _, group in groupby(PROTOCOLS, lambda route: route.path)]
+    assert len({group[0].path for group in groups}) == len(groups)
+    for group in groups:
+        assert [not route.query for route in group] == [False] * (len(group) - 1) + [True]
 
 
 def test_of_the_lists_at_one_path_only_the_last_is_for_everybody():

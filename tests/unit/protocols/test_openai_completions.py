@@ -1,0 +1,137 @@
+"""OpenAI's older completions: what is asked, what is refused, and how the reply is told."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from qwen_proxy.chat.events import (
+    Batch,
+    Finish,
+    FinishReason,
+    MediaKind,
+    MediaOutput,
+    ReasoningDelta,
+    ReplyStart,
+    TextDelta,
+    Usage,
+)
+from qwen_proxy.chat.request import Message, Role, TextPart
+from qwen_proxy.chat.result import ChatResult, Folder, Said
+from qwen_proxy.ground.errors import InvalidRequest, ReplyCut, UnsupportedParameter
+from qwen_proxy.ground.limits import LimitFacts
+from qwen_proxy.protocols.base import Incoming, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.openai_completions import CompletionCall, OpenAICompletions
+
+FACTS = ReplyFacts(reply_id="r1", request_id="req_1", created_at=7, model="qwen3.7-plus")
+USAGE = Usage(prompt_tokens=3, completion_tokens=4, reasoning_tokens=1)
+EVENTS: Batch = [
+    ReplyStart(),
+    ReasoningDelta("Hm"),
+    TextDelta("Good "),
+    TextDelta("day"),
+    MediaOutput(MediaKind.IMAGE, "https://x.example/a.png"),
+    USAGE,
+    Finish(FinishReason.STOP),
+]
+SAID = "Good day\n![image](https://x.example/a.png)\n"
+
+
+def parsed(options: ParseOptions | None = None, **fields: Any) -> CompletionCall:
+    body = msgspec.json.encode({"prompt": "Once", **fields})
+    incoming = Incoming(path="/v1/completions", query={}, headers={}, body=body)
+    return OpenAICompletions().parse(incoming, options or ParseOptions())
+
+
+def folded(events: Batch) -> ChatResult:
+    folder = Folder()
+    folder.feed(events)
+    return folder.result()
+
+
+def chunks(written: bytes) -> list[Any]:
+    *frames, rest = written.split(b"\n\n")
+    assert rest == b""
+    return [msgspec.json.decode(frame.removeprefix(b"data: ")) for frame in frames if frame != b"data: [DONE]"]
+
+
+def test_a_prompt_is_what_a_user_says() -> None:
+    call = parsed(model="m", max_tokens=5, stop="END", n=2, best_of=2, temperature=0.5, seed=3, user="u")
+    assert call.request.messages == (Message(Role.USER, (TextPart("Once"),)),)
+    assert (call.request.model.base, call.choices, call.stream) == ("m", 2, False)
+    sampling = call.request.sampling
+    assert (sampling.max_tokens, sampling.stop, sampling.temperature, sampling.seed) == (5, ("END",), 0.5, 3)
+    assert call.ignored_fields == ("temperature", "seed", "user")
+    assert parsed(prompt=["Once"], stop=["a", "b"]).request.sampling.stop == ("a", "b")
+    assert parsed(prompt=["Once"]).request.messages == call.request.messages
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": [[1], [2]]}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"suffix": "the end"}, "suffix"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"best_of": 3, "n": 2}, "best_of"),
+    ],
+)
+def test_what_can_not_be_done_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(UnsupportedParameter) as refused:
+        parsed(**fields)
+    assert refused.value.param == param
+
+
+def test_too_many_choices_are_refused_and_ignored_fields_where_the_operator_wants_that() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parsed(n=3, options=ParseOptions(max_choices=2))
+    assert refused.value.param == "n"
+    with pytest.raises(UnsupportedParameter):
+        parsed(top_p=0.5, options=ParseOptions(strict=True))
+
+
+@pytest.mark.parametrize("echo", [True, False])
+def test_a_whole_reply(echo: bool) -> None:
+    call = parsed(echo=echo)
+    reply = msgspec.json.decode(call.result(FACTS, [folded(EVENTS)]))
+    assert (reply["id"], reply["object"], reply["created"]) == ("cmpl-r1", "text_completion", 7)
+    (choice,) = reply["choices"]
+    assert choice == {"index": 0, "text": ("Once" if echo else "") + SAID, "logprobs": None, "finish_reason": "stop"}
+    assert (reply["usage"]["total_tokens"], reply["usage"]["origin"]) == (7, "upstream")
+
+
+def test_a_reply_without_usage() -> None:
+    result = ChatResult(parts=(Said("x"),), sources=(), usage=None, finish=Finish(FinishReason.LENGTH))
+    reply = msgspec.json.decode(parsed().result(FACTS, [result]))
+    assert (reply["usage"], reply["choices"][0]["finish_reason"]) == (None, "length")
+
+
+@pytest.mark.parametrize("echo", [True, False])
+def test_a_stream(echo: bool) -> None:
+    call = parsed(stream=True, echo=echo, stream_options={"include_usage": True})
+    writer = call.encoder(FACTS, 1)
+    written = writer.start() + writer.encode(EVENTS[:4]) + writer.encode(EVENTS[4:]) + call.trailer(FACTS, USAGE)
+    *texts, end, usage = chunks(written)
+    told = [each["choices"][0]["text"] for each in texts]
+    assert told == (["Once"] if echo else []) + ["Good day", "\n![image](https://x.example/a.png)\n"]
+    assert end["choices"] == [{"index": 1, "text": "", "logprobs": None, "finish_reason": "stop"}]
+    assert end["usage"] is None and usage["choices"] == [] and usage["usage"]["completion_tokens"] == 4
+    assert written.endswith(b"data: [DONE]\n\n")
+    assert writer.encode([TextDelta("")]) == b""
+
+
+def test_without_the_wish_for_usage_chunks_have_none() -> None:
+    call = parsed(stream=True)
+    assert call.trailer(FACTS, USAGE) == b"data: [DONE]\n\n"
+    (chunk,) = chunks(call.encoder(FACTS, 0).encode([TextDelta("x")]))
+    assert "usage" not in chunk
+
+
+def test_a_failure_is_told_in_openais_words() -> None:
+    (told,) = chunks(parsed(stream=True).encoder(FACTS, 0).fail(ReplyCut()))
+    assert told["error"]["code"] == "upstream_unavailable"
+    protocol = OpenAICompletions()
+    assert protocol.error(ReplyCut(), "req_1").status == 502
+    assert protocol.limit_headers(LimitFacts(at=0.0)) == ()
