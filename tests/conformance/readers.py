@@ -349,6 +349,58 @@ def _responses_read(reply: Json) -> Read:
     )
 
 
+def _ollama_chat_body(streamed: bool) -> bytes:
+    fields: Json = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    return msgspec.json.encode(fields if streamed else fields | {"stream": False})
+
+
+def _ollama_generate_body(streamed: bool) -> bytes:
+    return msgspec.json.encode({"model": "m", "prompt": "hello"} | ({} if streamed else {"stream": False}))
+
+
+def _ollama_stream(written: bytes) -> Read:
+    read = Read()
+    *lines, rest = written.split(b"\n")
+    assert rest == b""
+    for line in lines:
+        assert not read.error and not read.ended
+        if b'"error"' in line and (error := msgspec.json.decode(line).get("error")):
+            read = structs.replace(read, error=error)
+            continue
+        piece = _ollama_result(line)
+        read = structs.replace(
+            piece,
+            text=read.text + piece.text,
+            reasoning=read.reasoning + piece.reasoning,
+            calls=read.calls + piece.calls,
+        )
+    return read
+
+
+def _ollama_result(body: bytes) -> Read:
+    reply: Json = msgspec.json.decode(body)
+    assert reply["done"] == ("done_reason" in reply)
+    said: Json = reply.get("message", {"role": "assistant", "content": reply.get("response")})
+    assert said["role"] == "assistant"
+    return Read(
+        text=said["content"],
+        reasoning=said.get("thinking", reply.get("thinking", "")),
+        calls=tuple(
+            ("", call["function"]["name"], msgspec.json.encode(call["function"]["arguments"]).decode())
+            for call in said.get("tool_calls", ())
+        ),
+        finish=reply.get("done_reason", ""),
+        completion_tokens=reply.get("eval_count"),
+        ended=reply["done"],
+    )
+
+
+def _ollama_error(body: bytes) -> tuple[str, str]:
+    reply: Json = msgspec.json.decode(body)
+    assert set(reply) == {"error"}
+    return reply["error"], "error"
+
+
 READERS: Final = {
     "openai_chat": Reader(body=_openai_body, stream=_openai_stream, result=_openai_result, error=_openai_error),
     "openai_completions": Reader(
@@ -356,6 +408,10 @@ READERS: Final = {
     ),
     "anthropic_messages": Reader(
         body=_anthropic_body, stream=_anthropic_stream, result=_anthropic_result, error=_anthropic_error
+    ),
+    "ollama_chat": Reader(body=_ollama_chat_body, stream=_ollama_stream, result=_ollama_result, error=_ollama_error),
+    "ollama_generate": Reader(
+        body=_ollama_generate_body, stream=_ollama_stream, result=_ollama_result, error=_ollama_error
     ),
     "openai_responses": Reader(
         body=_responses_body, stream=_responses_stream, result=_responses_result, error=_openai_error

@@ -49,7 +49,8 @@ def with_usage(events: Batch) -> Batch:
 def streamed(route: ProtocolRoute, batches: list[Batch], heartbeat: bytes = b"") -> Read:
     call = parse(route, READERS[route.name].body(True))
     encoder = call.encoder(FACTS, 0)
-    writes = [encoder.start(), *(encoder.encode(batch) for batch in batches), call.trailer(FACTS, USAGE)]
+    pieces = [encoder.start(), *(encoder.encode(batch) for batch in batches), call.trailer(FACTS, USAGE)]
+    writes = [piece for piece in pieces if piece]
     return READERS[route.name].stream(heartbeat + heartbeat.join(writes) if heartbeat else b"".join(writes))
 
 
@@ -160,7 +161,8 @@ FIELDS = [
     "input", "instructions", "previous_response_id", "background", "truncation", "reasoning", "effort", "format",
     "include", "call_id", "arguments", "output", "summary", "encrypted_content", "conversation", "prompt", "schema",
     "mode", "namespace", "role", "content", "type", "text", "image_url", "url", "name", "function", "tool_calls",
-    "tool_call_id", "id",
+    "tool_call_id", "id", "format", "options", "think", "images", "suffix", "raw", "keep_alive", "tool_name",
+    "num_predict", "logprobs", "best_of", "echo",
 ]  # fmt: skip
 KINDS = [
     "user", "assistant", "tool", "text", "function", "message", "input_text", "reasoning", "function_call",

@@ -48,7 +48,12 @@ from qwen_proxy.upstreams.base import Upstream
 COUNT_IN_THREAD_CHARS = 16_384
 
 # As clients of several protocols spell what is read into Sampling.
-SAMPLING_FIELDS = frozenset(("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty"))
+SAMPLING_FIELDS = frozenset(
+    (
+        *("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty"),
+        *("topP", "topK", "presencePenalty", "frequencyPenalty"),
+    )
+)
 
 
 class GatewayOptions(Struct, frozen=True, kw_only=True):
@@ -139,7 +144,9 @@ class ChatGateway:
         backend = self._router.find(route.targets[0].backend)
         if backend is None or not backend.upstream.forwards_fields:
             return list(fields)
-        return [field for field in fields if field not in SAMPLING_FIELDS and field not in request.extra]
+        return [
+            field for field in fields if field.rpartition(".")[2] not in SAMPLING_FIELDS and field not in request.extra
+        ]
 
     def warnings(self, request: ChatRequest, route: Route) -> list[str]:
         """What a client should know of how this request is asked, though it is no reason to refuse it; ASCII."""

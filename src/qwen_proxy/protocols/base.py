@@ -40,8 +40,8 @@ class ReplyFacts(Struct, frozen=True, kw_only=True):
     """What a reply needs besides its events. `reply_id` is bare: a protocol puts its own prefix before it.
 
     created_at: Unix seconds. model: the name the reply carries.
-    prompt_tokens: counted here, None unless the protocol said `needs_prompt_tokens`. elapsed_seconds: asks the clock how
-    long ago the request came, for protocols whose replies tell it.
+    prompt_tokens: counted here, None unless the protocol said `needs_prompt_tokens`.
+    elapsed_seconds: asks the clock how long ago the request came, for protocols whose replies tell it.
     """
 
     reply_id: str

@@ -48,7 +48,12 @@ def decode(
         raise InvalidRequest(f"the request body is no valid JSON in UTF-8 ({error})") from error
     except RecursionError as error:
         raise InvalidRequest("the request body is nested too deeply") from error
-    return decoded, tuple(name if _PLAIN_NAME.fullmatch(name) else "?" for name in names[:_MAX_IGNORED])
+    return decoded, tuple(name if is_plain_name(name) else "?" for name in names[:_MAX_IGNORED])
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a field's name may be repeated in a header."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def read(value: Raw, decoder: msgspec.json.Decoder[T]) -> T | None:

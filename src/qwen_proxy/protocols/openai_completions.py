@@ -1,7 +1,7 @@
 """OpenAI's older completions: `/v1/completions`. Pure.
 
-Shapes: OpenAI's API reference, as typed in the openai SDK 3.54. The models behind this server chat: a prompt is asked as
-what one user says, and the reply's text is the completion. There is no place for thinking and sources; they are left out.
+Shapes: OpenAI's API reference, as typed in the openai SDK 3.54. The models behind this server chat: a prompt is asked
+as what one user says, and the reply's text is the completion. Thinking and sources have no place in it.
 """
 
 from collections.abc import Callable, Iterable, Sequence

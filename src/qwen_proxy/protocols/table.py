@@ -12,6 +12,13 @@ from msgspec import Struct
 from qwen_proxy.protocols.anthropic_messages import AnthropicCount, AnthropicMessages
 from qwen_proxy.protocols.anthropic_models import AnthropicModels
 from qwen_proxy.protocols.base import ClientProtocol, CountProtocol, Dialect, ModelsProtocol, ShowProtocol
+from qwen_proxy.protocols.ollama import (
+    NOTHING_RUNS_BODY,
+    VERSION_BODY,
+    OllamaChat,
+    OllamaGenerate,
+    OllamaModels,
+)
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.openai_completions import OpenAICompletions
 from qwen_proxy.protocols.openai_models import OpenAIModels
@@ -21,8 +28,8 @@ from qwen_proxy.protocols.openai_responses import OpenAIResponses
 class ProtocolRoute(Struct, frozen=True):
     """`name` is for logs and tests; the protocol is served at POST `path`. word: as keys are limited to it.
 
-    query: where it is named, as in `alt=sse`, only requests with that in their query are meant. Of routes with one path,
-    the last one has none.
+    query: where it is named, as in `alt=sse`, only requests with that in their query are meant. Of routes with one
+    path, the last one has none.
     """
 
     name: str
@@ -73,7 +80,7 @@ class FixedRoute(Struct, frozen=True):
 
 
 class RefusedRoute(Struct, frozen=True):
-    """Clients know POST `path`; it is refused with a 501, as there are no `what` here. instead: a clause, what to do."""
+    """Clients know POST `path`; it is refused with a 501, as there are no `what` here. instead: a clause."""
 
     path: str
     word: str
@@ -87,6 +94,8 @@ PROTOCOLS: Final = (
     ProtocolRoute("anthropic_messages", "/v1/messages", "messages", AnthropicMessages()),
     ProtocolRoute("openai_completions", "/v1/completions", "completions", OpenAICompletions()),
     ProtocolRoute("openai_responses", "/v1/responses", "responses", OpenAIResponses()),
+    ProtocolRoute("ollama_chat", "/api/chat", "ollama", OllamaChat()),
+    ProtocolRoute("ollama_generate", "/api/generate", "ollama", OllamaGenerate()),
 )
 
 COUNTERS: Final = (CountRoute("anthropic_count", "/v1/messages/count_tokens", "messages", AnthropicCount()),)
@@ -94,11 +103,15 @@ COUNTERS: Final = (CountRoute("anthropic_count", "/v1/messages/count_tokens", "m
 MODEL_LISTS: Final = (
     ModelsRoute("anthropic", "/v1/models", "/v1/models/{id}", AnthropicModels(), header="anthropic-version"),
     ModelsRoute("openai", "/v1/models", "/v1/models/{id}", OpenAIModels()),
+    ModelsRoute("ollama", "/api/tags", "", OllamaModels()),
 )
 
-SHOWN: Final[tuple[ShowRoute, ...]] = ()
+SHOWN: Final = (ShowRoute("ollama_show", "/api/show", OllamaModels()),)
 
-FIXED: Final[tuple[FixedRoute, ...]] = ()
+FIXED: Final = (
+    FixedRoute("/api/version", "ollama", OllamaModels(), VERSION_BODY),
+    FixedRoute("/api/ps", "ollama", OllamaModels(), NOTHING_RUNS_BODY),
+)
 
 _EMBEDDINGS: Final = (
     "embeddings",
@@ -106,4 +119,8 @@ _EMBEDDINGS: Final = (
     " Ollama or llama.cpp with an embedding model, at its own address",
 )
 
-REFUSED: Final = (RefusedRoute("/v1/embeddings", "embeddings", OpenAIModels(), *_EMBEDDINGS),)
+REFUSED: Final = (
+    RefusedRoute("/v1/embeddings", "embeddings", OpenAIModels(), *_EMBEDDINGS),
+    RefusedRoute("/api/embed", "embeddings", OllamaModels(), *_EMBEDDINGS),
+    RefusedRoute("/api/embeddings", "embeddings", OllamaModels(), *_EMBEDDINGS),
+)

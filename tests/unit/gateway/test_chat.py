@@ -379,10 +379,13 @@ async def test_a_field_that_an_upstream_is_handed_is_not_without_effect() -> Non
         forwards_fields = True
 
     request = structs.replace(question(), extra={"speed": Raw(b"1")})
-    for upstream, left in ((Forwarding(GOOD, models=[MODEL]), ["user"]), (scripted(GOOD), ["top_k", "speed", "user"])):
+    for upstream, left in (
+        (Forwarding(GOOD, models=[MODEL]), ["user"]),
+        (scripted(GOOD), ["topK", "options.seed", "speed", "user"]),
+    ):
         chat = gateway(upstream, Desk("a"))
         asked, route = await chat.resolve(request)
-        assert chat.without_effect(("top_k", "speed", "user"), asked, route) == left
+        assert chat.without_effect(("topK", "options.seed", "speed", "user"), asked, route) == left
 
 
 async def test_who_sends_an_image_in_a_result_is_warned_where_it_is_not_shown() -> None:
