@@ -1,10 +1,11 @@
 """Damage to foreign forms, and texts that look like them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.calls import read
+from tests.support.calls import Reply, read, reading
 
 READ = '{"name": "Read", "arguments": {"file_path": "a.py"}}'
 CALL = ("Read", {"file_path": "a.py"})
@@ -170,6 +171,15 @@ def test_invalid(text: str) -> None:
     reply = read(text)
     assert (reply.events, len(reply.report.invalid)) == ([], 1)
     assert reply.report.unsent == text
+
+
+def test_pages_of_the_documentation_make_no_call() -> None:
+    for page in Path("docs").glob("*.md"):
+        text = page.read_text()
+        read_page = reading(nonce="c0de")
+        reply = Reply([text], read_page)
+        assert (reply.calls, reply.text) == ([], text), page
+        assert not reply.report.invalid, page
 
 
 def test_a_damaged_call_is_tried_with_so_many_ends_alone() -> None:
