@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from qwen_proxy.config.keybook import NewKey
+from tests.support.http import ADMIN_KEY, USER_KEY
 from tests.support.running import Running, running
 
 READ: dict[str, Any] = {
@@ -35,7 +37,7 @@ class Got:
         self.text = text
         self.calls = [(name, json.loads(arguments)) for name, arguments in calls]
         self.finish = finish
-        self.headers = headers
+        self.headers = {name.lower(): value for name, value in headers.items()}
 
 
 async def folded(gateway: Running, body: dict[str, Any]) -> Got:
@@ -98,3 +100,62 @@ async def test_calls_in_forms_that_were_not_taught_are_read(form: str) -> None:
     async with running() as gateway:
         got = await both(gateway, asked(f"{CALL} [[sim form {form}]]"))
         assert (got.calls, got.finish) == ([("Read", ARGUMENTS)], "tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "verdict"),
+    [
+        ("[[sim in-thinking once]]", "call_in_thinking"),
+        ("[[sim intercepted once]]", "intercepted"),
+        ("[[sim damage unknown-tool once]]", "call_invalid"),
+        ("[[sim damage missing-argument once]]", "call_invalid"),
+    ],
+)
+async def test_a_reply_that_can_not_be_used_is_asked_for_again(spoilt: str, verdict: str) -> None:
+    for get in (streamed, folded):
+        async with running() as gateway:
+            got = await get(gateway, asked(f"{CALL} {spoilt}"))
+            assert (got.calls, got.finish) == ([("Read", ARGUMENTS)], "tool_calls")
+            trace = await trace_of(gateway, got)
+            assert (trace["verdicts"], trace["tries"], trace["has_failed"]) == ([verdict], 2, False)
+
+
+async def trace_of(gateway: Running, got: Got, key: str = USER_KEY) -> dict[str, Any]:
+    url = f"/v1/requests/{got.headers['x-request-id']}/trace"
+    async with gateway.client.get(url, headers={"Authorization": f"Bearer {key}"}) as response:
+        return await response.json() | {"status": response.status}
+
+
+async def test_a_trace_tells_how_tools_were_told_and_read_and_nothing_of_what_was_said() -> None:
+    async with running() as gateway:
+        got = await streamed(gateway, asked(f"{CALL} [[sim form hermes]] secret-words"))
+        assert got.headers["x-qwen-proxy-tools"].startswith("T0; bytes=")
+        trace = await trace_of(gateway, got)
+        assert trace["tools"]["calls"] == ["Read"] and trace["tools"]["forms"] == {"tool_call": 1}
+        assert (trace["tools"]["tier"], trace["tools"]["form"]) == ("T0", "markers-1")
+        await gateway.commons.traces.flush()  # from the store, as another process would have it
+        assert await trace_of(gateway, got) == trace
+        assert await trace_of(gateway, got, ADMIN_KEY) == trace
+        assert "a.py" not in json.dumps(trace) and "secret-words" not in json.dumps(trace)
+        _, key = await gateway.commons.key_book.create(NewKey(name="other"))
+        assert (await trace_of(gateway, got, key.reveal()))["status"] == 404
+        assert (await trace_of(gateway, Got("", [], None, {"x-request-id": "req_none"})))["status"] == 404
+
+
+async def test_what_was_demanded_and_does_not_come_is_an_error() -> None:
+    async with running() as gateway:
+        body = asked("hello", tool_choice="required")
+        for fields in ({}, {"stream": True}):
+            async with gateway.client.post("/v1/chat/completions", json=body | fields) as response:
+                told = await response.json()
+                assert response.status == 502 and "a call was demanded" in told["error"]["message"]
+
+
+async def test_tools_that_are_too_large_are_refused_by_name() -> None:
+    many = [READ | {"function": {**READ["function"], "name": f"Read{i}"}} for i in range(1000)]
+    async with (
+        running() as gateway,
+        gateway.client.post("/v1/chat/completions", json=asked("hello", tools=many)) as response,
+    ):
+        told = (await response.json())["error"]
+        assert (response.status, told["param"]) == (400, "tools")

@@ -21,6 +21,7 @@ from qwen_proxy.gateway.routing import Route
 from qwen_proxy.gateway.sessions import session_name
 from qwen_proxy.gateway.sizing import chat_size
 from qwen_proxy.gateway.trace import Trace
+from qwen_proxy.gateway.traces import TraceBook, tools_header
 from qwen_proxy.gateway.usage import UsageRecorder
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import Call, ClientProtocol, EventEncoder, ParseOptions, ReplyFacts
@@ -41,6 +42,7 @@ class ChatRoutes:
         heartbeats: Heartbeats,
         admission: Admission,
         usage: UsageRecorder,
+        traces: TraceBook,
         options: ParseOptions,
         *,
         clock: Clock,
@@ -49,6 +51,7 @@ class ChatRoutes:
         self._gateway = gateway
         self._admission = admission
         self._usage = usage
+        self._traces = traces
         self._heartbeats = heartbeats
         self.options = options
         self._clock = clock
@@ -97,6 +100,7 @@ class ChatRoutes:
                     usage=used,
                     has_failed=not (has_ended or has_left),
                 )
+                self._traces.note(trace, key_id=caller.id, has_failed=not (has_ended or has_left))
 
     async def _question(self, exchange: Exchange, call: Call, scope: Scope, budget: ApiBudget | None) -> "_Question":
         """What is to be asked; may wait for the model list.
@@ -294,7 +298,8 @@ def _served(trace: Trace) -> list[tuple[str, str]]:
     if not trace.backend:
         return []
     model = trace.model if trace.model.isascii() and trace.model.isprintable() else ""
-    return [("x-qwen-proxy-backend", trace.backend), *([("x-qwen-proxy-model", model)] if model else [])]
+    told = [("x-qwen-proxy-tools", tools_header(trace.tools))] if trace.tools is not None else []
+    return [("x-qwen-proxy-backend", trace.backend), *([("x-qwen-proxy-model", model)] if model else []), *told]
 
 
 async def _together(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:

@@ -22,6 +22,7 @@ from qwen_proxy.config.keybook import KeyBook
 from qwen_proxy.config.keys import Keys
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
+from qwen_proxy.gateway.traces import TraceBook
 from qwen_proxy.gateway.usage import UsageRecorder
 from qwen_proxy.ground.errors import Unreadable
 from qwen_proxy.ground.secret import Secret
@@ -63,6 +64,7 @@ class Commons(Struct, frozen=True):
     allowances: Allowances
     purse: Purse
     usage: UsageRecorder
+    traces: TraceBook
 
 
 @asynccontextmanager
@@ -92,6 +94,7 @@ async def open_commons(kept: Kept, machine: Machine, *, takes_roles: bool = True
             allowances=allowances,
             purse=purse,
             usage=UsageRecorder(store, machine.clock),
+            traces=TraceBook(store, vault, machine.clock),
         )
 
 

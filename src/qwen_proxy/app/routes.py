@@ -16,6 +16,7 @@ from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.fixed import fixed, not_offered
 from qwen_proxy.api.health import HealthRoutes
 from qwen_proxy.api.models import ModelRoutes
+from qwen_proxy.api.traces import TraceRoutes
 from qwen_proxy.api.unknown import UnknownRoutes
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.gateway.backend import BackendKind
@@ -61,6 +62,9 @@ CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them 
     ClientRoute(method="POST", path="/api/embeddings", summary="Not offered: a 501 that says why", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
+    ClientRoute(
+        method="GET", path="/v1/requests/{id}/trace", summary="What became of a request of one's own", access=Access.KEY
+    ),
     ClientRoute(method="GET", path="/models", summary="The models; MODELS_OPEN=false closes it", access=Access.OPEN),
     ClientRoute(
         method="POST", path="/cli/v1/chat/completions", summary="The same, of API backends only", access=Access.KEY
@@ -90,6 +94,7 @@ class ClientHandlers(Struct, frozen=True):
     chat: ChatRoutes
     counts: CountRoutes
     models: ModelRoutes
+    traces: TraceRoutes
 
 
 def routes(
@@ -115,6 +120,8 @@ def routes(
     for route in admin:
         serve = endpoints.endpoint(route.serve, general, route.access)
         app.router.add_route(route.method, route.path, serve, expect_handler=expect)
+    trace = endpoints.endpoint(clients.traces.one, general, Access.KEY)
+    app.router.add_get("/v1/requests/{id}/trace", trace)
     unknown = UnknownRoutes(app)
     if settings.cors_origins:
         cors = Cors(settings.cors_origins)

@@ -14,6 +14,7 @@ from qwen_proxy.admin.routes import unmapped
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.models import ModelRoutes
+from qwen_proxy.api.traces import TraceRoutes
 from qwen_proxy.app.admin import admin_routes, admission
 from qwen_proxy.app.backends import ApiBackends
 from qwen_proxy.app.commons import Commons
@@ -207,12 +208,22 @@ async def open_service(
     )
     limits = Admission(commons.allowances, commons.purse, clock, limit_defaults(settings))
     diagnostics = _diagnostics(door, pool, router, clock, drift, workers)
-    chat = ChatRoutes(gateway, heartbeats, limits, commons.usage, parse_options(settings), clock=clock, ids=machine.ids)
+    chat = ChatRoutes(
+        gateway,
+        heartbeats,
+        limits,
+        commons.usage,
+        commons.traces,
+        parse_options(settings),
+        clock=clock,
+        ids=machine.ids,
+    )
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits)
     counts = CountRoutes(gateway, lambda: chat.options)
-    app = routes(live, endpoints, ClientHandlers(chat, counts, models), lambda: why_not_ready(pool, others), admin)
+    clients = ClientHandlers(chat, counts, models, TraceRoutes(commons.traces))
+    app = routes(live, endpoints, clients, lambda: why_not_ready(pool, others), admin)
     live.on_change(Tunable(door.upstream, site_prompts, gateway, site.catalogue, router, chat, models, limits).apply)
-    async with commons.usage, router, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
+    async with commons.usage, commons.traces, router, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
         if warms_up:

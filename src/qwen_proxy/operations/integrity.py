@@ -12,6 +12,7 @@ from qwen_proxy.accounts.key_health import KeyHealth
 from qwen_proxy.config.backend_book import KeptBackend
 from qwen_proxy.config.keys import KeyRecord
 from qwen_proxy.config.runtime import LiveValues
+from qwen_proxy.gateway.traces import TraceDocument
 from qwen_proxy.ground.errors import Unreadable
 from qwen_proxy.operations.offline import Opened
 from qwen_proxy.operations.rotation import is_under_way
@@ -29,6 +30,7 @@ from qwen_proxy.state.kinds import (
     KINDS,
     SESSION,
     SETTINGS,
+    TRACE,
     VAULT,
 )
 from qwen_proxy.state.store import Kind, Record
@@ -46,6 +48,7 @@ DOCUMENTS: Final[Mapping[Kind, type[Struct]]] = {
     BATCH_LINE: BatchLine,
     BACKEND: KeptBackend,
     BACKEND_KEY: KeyHealth,
+    TRACE: TraceDocument,
 }
 
 

@@ -15,5 +15,6 @@ BATCH: Final = Kind(name="batch", is_watched=True)
 BATCH_LINE: Final = Kind(name="batch_line", is_sealed=True)
 BACKEND: Final = Kind(name="backend", is_watched=True, is_sealed=True)
 BACKEND_KEY: Final = Kind(name="backend_key", is_watched=True)  # the health of a backend's API key
+TRACE: Final = Kind(name="trace", is_flushed=False)
 
-KINDS: Final = (VAULT, ACCOUNT, HEALTH, EXIT, KEY, SETTINGS, SESSION, BATCH, BATCH_LINE, BACKEND, BACKEND_KEY)
+KINDS: Final = (VAULT, ACCOUNT, HEALTH, EXIT, KEY, SETTINGS, SESSION, BATCH, BATCH_LINE, BACKEND, BACKEND_KEY, TRACE)

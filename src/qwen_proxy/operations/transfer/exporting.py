@@ -26,12 +26,12 @@ from qwen_proxy.operations.transfer.bundle import (
     Usage,
 )
 from qwen_proxy.runtime.clock import Clock
-from qwen_proxy.state.kinds import KINDS, SESSION, VAULT
+from qwen_proxy.state.kinds import KINDS, SESSION, TRACE, VAULT
 from qwen_proxy.state.store import DAY_SECONDS, Kind, LogLine, Record, Store, UsageCounts, UsageKey
 
 T = TypeVar("T")
 
-CARRIED: Final = tuple(kind for kind in KINDS if kind not in (VAULT, SESSION))
+CARRIED: Final = tuple(kind for kind in KINDS if kind not in (VAULT, SESSION, TRACE))
 TOPICS: Final = (AUDIT, SETTINGS_HISTORY)
 PAGE: Final = 500
 USAGE_AT_ONCE: Final = 5000
