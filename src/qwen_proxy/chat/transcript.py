@@ -59,7 +59,7 @@ def body(message: Message) -> str:
 
 
 def _part_text(part: Part) -> Iterator[str]:
-    """Calls and results are text by now (toolcalls/conversation.py); for whoever did not do that they are JSON lines."""
+    """Calls and results are text by now (toolcalls/conversation.py); for who did not do that they are JSON lines."""
     match part:
         case TextPart(text):
             yield text
