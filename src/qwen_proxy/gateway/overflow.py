@@ -6,10 +6,12 @@
 | no account can be had, or none in time | at once; a busy one comes again behind the others, with the usual wait |
 | it can't be reached, or says it is overloaded | at once |
 | a token that was rejected the first time | stays: the account is signed in anew |
-| another failure of an account, an exit or the upstream | when this was the last try but one: the last goes elsewhere |
+| another failure of an account, such as its quota | when no try is left: other accounts come first; one more is made |
+| another failure of an exit or the upstream | when this was the last try but one: the last goes elsewhere |
 | the client's fault, ours, the deadline, content was sent | never |
 
-What was asked counts as a try, however many backends there are; a backend that had no account does not.
+What was asked counts as a try, however many backends there are; a backend that had no account does not. A try beyond
+them is made once a backend at most, since each is left only once.
 """
 
 from collections import deque
@@ -30,13 +32,15 @@ from qwen_proxy.ground.errors import (
 )
 
 UNREACHABLE: Final = (UpstreamUnavailable, UpstreamOverloaded, UpstreamTimeout, ExitUnreachable)
-THEIRS: Final = (Blame.ACCOUNT, Blame.EXIT, Blame.UPSTREAM)
+THEIRS: Final = (Blame.EXIT, Blame.UPSTREAM)
 
 
 def moves_on(error: ProxyError, *, was_asked: bool, tries_left: int) -> bool:
     """Whether the next backend is to be taken, if there is one. was_asked: whether a request went out to this one."""
     if not was_asked:
         return isinstance(error, NoAccountUsable) or error.blame is Blame.CLIENT
+    if error.blame is Blame.ACCOUNT:
+        return tries_left <= 0
     if tries_left <= 0 or error.blame not in THEIRS:
         return False
     if isinstance(error, UpstreamTimeout) and error.phase == "total":

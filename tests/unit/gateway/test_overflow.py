@@ -35,7 +35,6 @@ def test_a_backend_that_was_not_asked_is_left_whatever_is_left_of_the_tries(
         (errors.UpstreamOverloaded(), True, True),
         (errors.UpstreamTimeout("connect", 1), True, True),
         (errors.ExitUnreachable("refused"), True, True),
-        (errors.QuotaExhausted(), False, True),
         (errors.UpstreamChallenged("json"), False, True),
         (errors.ReplyEmpty("nothing"), False, True),
         (errors.ReplyCut(), False, True),
@@ -52,6 +51,14 @@ def test_a_backend_that_was_asked_is_left_when_it_is_away_or_for_the_last_try(
         with_two_left,
         with_one_left,
         False,
+    ]
+
+
+def test_other_accounts_of_a_backend_come_before_another_backend() -> None:
+    assert [moves_on(errors.QuotaExhausted(), was_asked=True, tries_left=left) for left in (1, 0, -1)] == [
+        False,
+        True,
+        True,
     ]
 
 

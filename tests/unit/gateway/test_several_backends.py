@@ -125,7 +125,7 @@ async def test_it_goes_the_other_way_too() -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    [DOWN, errors.QuotaExhausted(60), errors.UpstreamChallenged("json"), errors.ReplyEmpty("nothing")],
+    [DOWN, errors.UpstreamChallenged("json"), errors.ReplyEmpty("nothing")],
     ids=lambda failure: type(failure).__name__,
 )
 async def test_the_last_try_goes_elsewhere(failure: errors.ProxyError) -> None:
@@ -137,8 +137,15 @@ async def test_the_last_try_goes_elsewhere(failure: errors.ProxyError) -> None:
     assert desk.held == 0 and [account for account, _ in desk.outcomes] == ["a"]
 
 
-async def test_with_more_tries_another_account_comes_before_another_backend() -> None:
+async def test_for_a_quota_other_accounts_come_first_and_another_backend_gets_a_try_beyond_the_budget() -> None:
     web = ScriptedUpstream([errors.QuotaExhausted(60)])
+    house = House(("web", web, Desk("a", "b", "c")), ("studio", ScriptedUpstream(good("studio")), Desk("k1")), tries=2)
+    assert await house.ask() == "studio"
+    assert web.accounts == ["a", "b"] and house.trace.tries == 3
+
+
+async def test_with_more_tries_another_account_comes_before_another_backend() -> None:
+    web = ScriptedUpstream([errors.ReplyEmpty("nothing")])
     house = House(("web", web, Desk("a", "b")), ("studio", ScriptedUpstream(good("studio")), Desk("k1")), tries=3)
     assert await house.ask() == "studio"
     assert web.accounts == ["a", "b"]
