@@ -13,23 +13,19 @@ Behind the first call only further calls count; other text is dropped.
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from msgspec import Struct
-
 from qwen_proxy.chat.events import (
     Batch,
-    ChatEvent,
     Finish,
     ReasoningDelta,
     TextDelta,
-    ToolArgumentsDelta,
-    ToolCallStart,
     Usage,
 )
 from qwen_proxy.chat.request import Tool
 from qwen_proxy.toolcalls.arbiter import Arbiter, Begun, Kind
-from qwen_proxy.toolcalls.arguments import COMMIT_CHARACTERS, TaughtCall
+from qwen_proxy.toolcalls.arguments import TaughtCall
 from qwen_proxy.toolcalls.form import Form
 from qwen_proxy.toolcalls.markers import Markers
+from qwen_proxy.toolcalls.outgoing import MAX_CALLS, Outgoing, ReadingOptions
 from qwen_proxy.toolcalls.prepare import Prepared, from_pairs, from_value
 from qwen_proxy.toolcalls.readers.bare_json import BareReader
 from qwen_proxy.toolcalls.readers.base import MAX_CALL_CHARACTERS, CallsRead, NotACall, Outcome, Reader
@@ -40,11 +36,10 @@ from qwen_proxy.toolcalls.readers.tags import FunctionReader, InvokeReader
 from qwen_proxy.toolcalls.readers.taught import TaughtReader
 from qwen_proxy.toolcalls.readers.tool_call_tag import ToolCallTagReader
 from qwen_proxy.toolcalls.repair import repaired
-from qwen_proxy.toolcalls.report import CallFacts, InvalidCall, ReadingReport
+from qwen_proxy.toolcalls.report import InvalidCall, ReadingReport
 from qwen_proxy.toolcalls.toolbox import OfferedTool, Toolbox
 from qwen_proxy.toolcalls.values import Joiner, NotJson
 
-MAX_CALLS: Final = 24
 MAX_FAILED_READINGS: Final = 32  # foreign openings that were text; each costs one pass over what follows
 TAUGHT: Final = "taught"
 NATIVE: Final = "native"
@@ -67,23 +62,6 @@ _CLOSINGS: Final = {
     "bracket": ("[/toolcall]", "[/tool_call]", "[/toolcalls]", "[/tool_calls]"),
 }
 _IN_THINKING: Final = ("<tool_call>", "<function=", "[TOOL CALL]")
-
-
-class ReadingOptions(Struct, frozen=True, kw_only=True):
-    """stop_after_first: the client wants one call at most. withhold_text: no text before the first call is sent; it
-    goes out before that call, or stays in the report.
-
-    forms_off: of FOREIGN_FORMS and `native`, those that are not read. strict: names of tools whose calls are told
-    whole, besides those that say so. invalid_as_text: what could not be made a call is given as text at the end,
-    if there is no call at all; else it is in the report alone.
-    """
-
-    stop_after_first: bool = False
-    withhold_text: bool = False
-    forms_off: frozenset[str] = frozenset()
-    strict: frozenset[str] = frozenset()
-    invalid_as_text: bool = False
-    commit_characters: int = COMMIT_CHARACTERS
 
 
 class _Taught(NamedTuple):
@@ -118,7 +96,6 @@ class CallReading:
         self.done = False
         self._toolbox = toolbox
         self._options = options
-        self._ids = ids
         self._markers = Markers(form, nonce, toolbox.longest_name)
         self._openings: dict[str, str] = {
             opening: name
@@ -134,13 +111,7 @@ class CallReading:
         self._foreign: Reader | None = None
         self._failed_readings = 0
         self._native: _Native | None = None
-        self._out: Batch = []
-        self._deferred: Batch = []  # what has to wait until the open call ends
-        self._lead = ""  # blanks before anything else
-        self._withheld: list[str] = []
-        self._unsent: list[str] = []  # invalid calls and what stands behind them
-        self._has_told_text = False
-        self._is_in_prose = False
+        self._outgoing = Outgoing(self.report, options, ids)
         self._debris = ""
         self._form = ""
         self._thinking_tail = ""
@@ -154,11 +125,11 @@ class CallReading:
                 self._text(self._joiner.feed(event.text))
             elif isinstance(event, Usage | Finish):
                 self._finish()
-                self._out.append(event)
+                self._outgoing.event(event)
             else:
                 if isinstance(event, ReasoningDelta):
                     self._notice_in_thinking(event.text)
-                self._pass_event(event)
+                self._outgoing.event(event)
         return self._taken()
 
     def snapshot(self, call_id: str, name: str, arguments: str) -> Batch:
@@ -183,78 +154,9 @@ class CallReading:
         return self._taken()
 
     def _taken(self) -> Batch:
-        out, self._out = self._out, []
         self.report.intercepted += self._arbiter.intercepted
         self._arbiter.intercepted = 0
-        return out
-
-    # What goes out
-
-    def _pass_event(self, event: ChatEvent) -> None:
-        if self._taught is not None and self._taught.call.committed:
-            self._deferred.append(event)
-        else:
-            self._out.append(event)
-
-    def _pass_text(self, text: str) -> None:
-        if not text:
-            return
-        if self._unsent and not self.report.committed:
-            self._unsent.append(text)
-        elif self.report.committed:
-            if text.strip() and not self._is_in_prose:
-                self._is_in_prose = True
-                self.report.dropped["prose"] += 1
-        elif self._options.withhold_text:
-            self._withheld.append(text)
-        elif self._has_told_text or text.strip():
-            self._tell(self._lead + text)
-            self._lead = ""
-        else:
-            self._lead += text
-
-    def _tell(self, text: str) -> None:
-        self._has_told_text = True
-        last = self._out[-1] if self._out else None
-        if isinstance(last, TextDelta):
-            self._out[-1] = TextDelta(last.text + text)
-        else:
-            self._out.append(TextDelta(text))
-
-    def _send_arguments(self, text: str) -> None:
-        last = self._out[-1] if self._out else None
-        if isinstance(last, ToolArgumentsDelta):
-            self._out[-1] = ToolArgumentsDelta(last.text + text)
-        else:
-            self._out.append(ToolArgumentsDelta(text))
-
-    def _commit(self, tool: OfferedTool, form: str, repairs: tuple[str, ...]) -> None:
-        """Send the beginning of a call; from here on there is no way back."""
-        if not self.report.committed:
-            if self._withheld:
-                self._tell("".join(self._withheld))
-            if self._unsent:
-                self.report.dropped["invalid"] += len(self.report.invalid)
-            self._withheld, self._unsent, self._lead = [], [], ""
-        self.report.committed += 1
-        call_id = self._ids()
-        self._out.append(ToolCallStart(call_id, tool.name))
-        self.report.calls.append(CallFacts(call_id=call_id, name=tool.name, form=form, repairs=repairs))
-        self.report.repairs.update(repairs)
-
-    def _whole_call(self, tool: OfferedTool, prepared: Prepared, form: str, repairs: tuple[str, ...] = ()) -> None:
-        self._commit(tool, form, (*repairs, *prepared.repairs))
-        self._send_arguments(prepared.arguments)
-
-    def _invalid(self, name: str, form: str, errors: tuple[str, ...], text: str) -> None:
-        self.report.invalid.append(InvalidCall(name=name, form=form, errors=errors, text=text))
-        if len(self.report.invalid) > MAX_CALLS:
-            self.report.runaway = True
-            self._stop()
-        if self.report.committed:
-            self.report.dropped["invalid"] += 1
-        else:
-            self._unsent.append(text)
+        return self._outgoing.take()
 
     # Text
 
@@ -271,9 +173,8 @@ class CallReading:
     def _search(self, text: str, *, ended: bool = False) -> str:
         found = self._arbiter.feed(text, ended=ended)
         self._debris += found.debris
-        if self._unsent and found.debris:
-            self._unsent.append(found.debris)
-        self._pass_text(found.text)
+        self._outgoing.debris(found.debris)
+        self._outgoing.text(found.text)
         if found.begun is None:
             return ""
         return self._begin(found.begun, found.rest)
@@ -338,16 +239,16 @@ class CallReading:
             return self._end_taught(taught, rest)
         if is_too_long:
             self._taught = None
-            self._invalid(taught.name, TAUGHT, ("it is too long",), taught.line + "".join(self._source))
+            self._outgoing.invalid(taught.name, TAUGHT, ("it is too long",), taught.line + "".join(self._source))
             self._stop()
         return ""
 
     def _send_taught(self, taught: _Taught, sent: str, was_committed: bool) -> None:
         if not was_committed and taught.tool is not None:
-            self._commit(taught.tool, TAUGHT, taught.repairs)
+            self._outgoing.commit(taught.tool, TAUGHT, taught.repairs)
             self._source = []
         if sent:
-            self._send_arguments(sent)
+            self._outgoing.arguments(sent)
 
     def _end_taught(self, taught: _Taught, rest: str) -> str:
         self._taught = None
@@ -358,8 +259,7 @@ class CallReading:
             if call.errors:
                 invalid = InvalidCall(name=taught.name, form=TAUGHT, errors=tuple(call.errors), committed=True)
                 self.report.invalid.append(invalid)
-            self._out += self._deferred
-            self._deferred = []
+            self._outgoing.call_over()
         else:
             source = "".join(self._source)
             rest = self._end_held(taught, source[: len(source) - len(rest)], rest)
@@ -370,12 +270,12 @@ class CallReading:
         call, tool = taught.call, taught.tool
         repairs = (*taught.repairs, *call.repairs)
         if tool is not None and call.prepared is not None and not call.prepared.errors:
-            self._whole_call(tool, call.prepared, TAUGHT, repairs)
+            self._outgoing.whole_call(tool, call.prepared, TAUGHT, repairs)
             return rest
         found = self._loosely(taught, source, is_cut=call.cut)
         if found is not None:
             tool, prepared, end = found
-            self._whole_call(tool, prepared, TAUGHT, (*repairs, SWALLOWED if taught.is_swallowed else LOOSE))
+            self._outgoing.whole_call(tool, prepared, TAUGHT, (*repairs, SWALLOWED if taught.is_swallowed else LOOSE))
             return source[end:] + rest if end >= 0 else rest
         errors = call.prepared.errors if call.prepared and tool is not None else ()
         if call.cut:
@@ -383,7 +283,7 @@ class CallReading:
             errors = ("it was cut off",)
         elif tool is None:
             errors = (f"there is no tool `{taught.name}`" if taught.name else "no line names its tool",)
-        self._invalid(taught.name, TAUGHT, errors, taught.line + source)
+        self._outgoing.invalid(taught.name, TAUGHT, errors, taught.line + source)
         return rest
 
     def _loosely(self, taught: _Taught, source: str, *, is_cut: bool) -> tuple[OfferedTool, Prepared, int] | None:
@@ -412,7 +312,8 @@ class CallReading:
         self._count_debris()
         self._form = form
         self._arbiter.resume()
-        self._is_in_prose = False
+        self._outgoing.prose_over()
+        self.done |= self.report.runaway
         if self.report.committed and self._options.stop_after_first:
             self._stop()
         return rest
@@ -426,20 +327,20 @@ class CallReading:
             if self._failed_readings == MAX_FAILED_READINGS:
                 self._openings.clear()
                 self.report.dropped["too_many_readings"] += 1
-            self._pass_text(self._arbiter.skip(outcome.text, outcome.opaque))
+            self._outgoing.text(self._arbiter.skip(outcome.text, outcome.opaque))
             return outcome.text[outcome.opaque :]
         return self._foreign_calls(outcome)
 
     def _foreign_calls(self, found: CallsRead) -> str:
         for call in found.calls:
             if call.prepared.errors:
-                self._invalid(call.tool.name, found.form, call.prepared.errors, found.text)
+                self._outgoing.invalid(call.tool.name, found.form, call.prepared.errors, found.text)
                 continue
             if self.report.committed >= MAX_CALLS:
                 self.report.runaway = True
                 self._stop()
             if not self.done:
-                self._whole_call(call.tool, call.prepared, found.form)
+                self._outgoing.whole_call(call.tool, call.prepared, found.form)
             self.done |= self._options.stop_after_first
         self.report.cut |= found.cut
         return self._behind_call(found.form, found.rest)
@@ -462,12 +363,12 @@ class CallReading:
             prepared = Prepared("", (), (str(error),))
             self.report.cut |= not ended
         if prepared.errors:
-            self._invalid(native.name, NATIVE, prepared.errors, "")
+            self._outgoing.invalid(native.name, NATIVE, prepared.errors, "")
         elif self.report.committed >= MAX_CALLS:
             self.report.runaway = True
             self._stop()
         else:
-            self._whole_call(tool, prepared, NATIVE, (renamed,) if renamed else ())
+            self._outgoing.whole_call(tool, prepared, NATIVE, (renamed,) if renamed else ())
         self._behind_call(NATIVE, "")
 
     def _notice_in_thinking(self, text: str) -> None:
@@ -491,9 +392,7 @@ class CallReading:
                     break
         self._end_native(ended=False)
         self._count_debris()
-        self._end_text()
-        self._out += self._deferred
-        self._deferred = []
+        self._outgoing.end()
 
     def _finish_taught(self, taught: _Taught) -> None:
         was_committed = taught.call.committed
@@ -501,15 +400,3 @@ class CallReading:
         if taught.call.committed:
             self._send_taught(taught, sent, was_committed)
         self._text(self._end_taught(taught, taught.reader.rest or ""))
-
-    def _end_text(self) -> None:
-        self.report.withheld = "".join(self._withheld)
-        if self.report.committed:
-            return
-        if self._unsent:
-            self.report.unsent = self._lead + "".join(self._unsent)
-        if self._unsent and self._options.invalid_as_text:
-            self._tell(self.report.unsent)
-        elif self._lead and not self._unsent:
-            self._tell(self._lead)
-        self._unsent, self._lead = [], ""
