@@ -146,3 +146,52 @@ async def test_a_wrong_address_is_told_clearly(path: str) -> None:
         async with running(accounts=(), BACKENDS=backend, CHAT_RETRY_COUNT="0") as served:
             status, body = await say(served)
             assert status == 502 and "is the base URL right?" in body["error"]["message"]
+
+
+async def test_fields_that_the_site_has_no_use_for_reach_a_server_that_may() -> None:
+    async with OpenAIServer() as server, running(accounts=(), BACKENDS=described(server, models=["m-1"])) as served:
+        fields: dict[str, object] = {
+            "temperature": 0.5,
+            "min_p": 0.1,
+            "user": "u",
+            "seed": 0,
+            "max_tokens": 5,
+            "stop": ["never"],
+        }
+        async with served.client.post("/v1/chat/completions", json=ask(model="m-1") | fields) as response:
+            assert response.status == 200 and "x-qwen-proxy-ignored" not in response.headers
+        (asked,) = server.asked
+        assert {name: asked.get(name) for name in fields} == fields | {"stop": None}
+        assert asked["stream_options"] == {"include_usage": True}
+
+
+async def test_log_probabilities_formats_and_effort_pass() -> None:
+    async with OpenAIServer() as server:
+        backend = described(server, models=["m-1"])
+        async with running(accounts=(), BACKENDS=backend, STRICT_FIELDS="true") as served, sdk(served) as client:
+            made = await client.chat.completions.create(
+                model="m-1",
+                messages=[{"role": "user", "content": "[[recording llamacpp_logprobs]]"}],
+                logprobs=True,
+                top_logprobs=2,
+                reasoning_effort="low",
+                response_format={"type": "json_object"},
+                extra_body={"repetition_penalty": 1.1},
+            )
+            told = made.choices[0].logprobs
+            assert told and [each.token for each in told.content or []] == ["<", "|", "im", "_"]
+            (asked,) = server.asked
+            assert asked["reasoning_effort"] == "low" and asked["response_format"] == {"type": "json_object"}
+            assert asked["repetition_penalty"] == 1.1 and asked["top_logprobs"] == 2
+
+
+async def test_several_choices_are_several_requests() -> None:
+    async with OpenAIServer() as server, running(accounts=(), BACKENDS=described(server, models=["m-1"])) as served:
+        status, body = await say(served, n=3)
+        assert status == 200 and len(body["choices"]) == 3 and len(server.asked) == 3
+
+
+async def test_the_site_still_refuses_what_it_can_not_do() -> None:
+    async with running() as served:
+        async with served.client.post("/v1/chat/completions", json=ask(logprobs=True)) as response:
+            assert (response.status, (await response.json())["error"]["param"]) == (400, "logprobs")

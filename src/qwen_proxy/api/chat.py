@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
 from msgspec import Struct
 
 from qwen_proxy.accounts.model import Feature
 from qwen_proxy.chat.events import Batch, Finish, FinishReason, ReplyStart, Usage, UsageOrigin
-from qwen_proxy.chat.request import ChatRequest
+from qwen_proxy.chat.request import ChatRequest, Sampling
 from qwen_proxy.chat.result import ChatResult, Folder, total_usage
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.admission import Admission, Permit
@@ -25,12 +25,14 @@ from qwen_proxy.gateway.traces import TraceBook, tools_header
 from qwen_proxy.gateway.usage import UsageRecorder
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import Call, ClientProtocol, EventEncoder, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.bodies import refuse_ignored
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.serving.endpoint import Exchange, Handler, incoming
 from qwen_proxy.serving.streaming import Heartbeats, StreamedReply
 
 T = TypeVar("T")
+SAMPLING: Final = frozenset(Sampling.__struct_fields__)  # every protocol that has them calls them so
 
 
 class ChatRoutes:
@@ -112,6 +114,7 @@ class ChatRoutes:
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
         session = self._session(exchange, call) if self._gateway.follows_sessions else ""
         ignored = self._gateway.without_effect(call.ignored_fields, request, route)
+        refuse_ignored(ignored, self.options)
         told = _told(ignored, self._gateway.warnings(request, route))
         return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, told, budget)
 

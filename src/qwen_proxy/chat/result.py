@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from qwen_proxy.chat.events import (
     ChatEvent,
@@ -18,6 +18,7 @@ from qwen_proxy.chat.events import (
     ToolCallStart,
     Usage,
     UsageOrigin,
+    joined_logprobs,
 )
 
 
@@ -45,6 +46,7 @@ class ChatResult(Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
     usage: Usage | None
     finish: Finish
+    logprobs: Raw | None = None  # of all text
 
     @property
     def text(self) -> str:
@@ -65,6 +67,7 @@ class Folder:
         self._sources: list[Source] = []
         self._usage: Usage | None = None
         self._finish: Finish | None = None
+        self._logprobs: list[Raw] = []
 
     def feed(self, events: Iterable[ChatEvent]) -> None:
         for event in events:
@@ -76,13 +79,19 @@ class Folder:
         if self._finish is None:
             raise ValueError("the reply has no Finish")
         return ChatResult(
-            parts=tuple(self._parts), sources=tuple(self._sources), usage=self._usage, finish=self._finish
+            parts=tuple(self._parts),
+            sources=tuple(self._sources),
+            usage=self._usage,
+            finish=self._finish,
+            logprobs=joined_logprobs(self._logprobs),
         )
 
     def _one(self, event: ChatEvent) -> None:
         match event:
-            case TextDelta(text):
+            case TextDelta(text, logprobs):
                 self._append(Said(""), text)
+                if logprobs is not None:
+                    self._logprobs.append(logprobs)
             case ReasoningDelta(text):
                 self._append(Reasoned(""), text)
             case ToolArgumentsDelta(text):

@@ -12,7 +12,7 @@ from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
-from qwen_proxy.chat.request import ChatRequest, ImagePart, ToolResultPart
+from qwen_proxy.chat.request import ChatRequest, ImagePart, Sampling, ToolResultPart
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind, account_name
@@ -291,9 +291,10 @@ class ChatGateway:
         trace: Trace,
     ) -> AsyncGenerator[Batch]:
         """One try: batches that are not empty, the last of which ends with Finish. Raises ProxyError."""
-        if request.sampling.is_limited:
+        sampling = kept_here(request.sampling, upstream)
+        if sampling.is_limited:
             await self._ready_to_count()
-        shaper = trace.reply = ReplyShaper(request.sampling, run.options.delivery, self._tokens)
+        shaper = trace.reply = ReplyShaper(sampling, run.options.delivery, self._tokens)
         async with upstream.open(request, target.model, credential, run.deadline) as opened:
             trace.tools = opened if isinstance(opened, ToolReply) else None
             async with aclosing(_with_its_rest(opened, run, trace)) as reads:
@@ -462,6 +463,13 @@ class _Run:
         self.line.advance(error)
         self.plan = _Plan()
         self.sent.hint = ""
+
+
+def kept_here(sampling: Sampling, upstream: Upstream) -> Sampling:
+    """What of it is enforced here: an upstream that does so itself counts with its own tokenizer."""
+    if not upstream.forwards_fields:
+        return sampling
+    return Sampling(stop=() if sampling.logprobs else sampling.stop)
 
 
 def _refuse_what_comes_later(request: ChatRequest) -> None:

@@ -28,15 +28,15 @@ from qwen_proxy.chat.events import (
     ToolArgumentsDelta,
     ToolCallStart,
     Usage,
+    joined_logprobs,
 )
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import Called, ChatResult, Said, total_usage
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
-from qwen_proxy.protocols.bodies import refuse_ignored
 from qwen_proxy.protocols.limit_headers import openai_headers
-from qwen_proxy.protocols.openai_chat_body import decode
+from qwen_proxy.protocols.openai_chat_body import decode, extra
 from qwen_proxy.protocols.openai_chat_request import choices, request
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
 from qwen_proxy.protocols.openai_media_text import media_text
@@ -82,9 +82,8 @@ class OpenAIChat:
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> ChatCall:
         body, ignored = decode(incoming.body)
-        refuse_ignored(ignored, options)
         return ChatCall(
-            request=request(body),
+            request=request(body, extra(incoming.body)),
             stream=body.streamed,
             include_usage=body.includes_usage,
             choices=choices(body, options.max_choices),
@@ -149,7 +148,12 @@ class ChunkEncoder:
         return b""
 
     def _text(self, run: Iterable[TextDelta]) -> bytes:
-        text = "".join([event.text for event in run])
+        events = list(run)
+        text = "".join([event.text for event in events])
+        logprobs = joined_logprobs(event.logprobs for event in events)
+        if logprobs is not None:
+            told = _json({"content": logprobs, "refusal": None})
+            return self._text_head + _json(text) + b'},"logprobs":' + told + b',"finish_reason":null}]' + self._end
         return self._text_head + _json(text) + self._field_tail if text else b""
 
     def _reasoning(self, run: Iterable[ReasoningDelta]) -> bytes:
@@ -222,7 +226,8 @@ def _choice(index: int, result: ChatResult) -> dict[str, object]:
     message["annotations"] = [_citation(source) for source in result.sources]
     if calls:
         message["tool_calls"] = calls
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": result.finish.reason}
+    logprobs = None if result.logprobs is None else {"content": result.logprobs, "refusal": None}
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": result.finish.reason}
 
 
 def _call(call_id: str, name: str, arguments: str) -> dict[str, object]:

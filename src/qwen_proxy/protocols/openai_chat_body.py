@@ -102,8 +102,16 @@ class ToolChoiceBody(NamedToolBody):
     allowed_tools: AllowedToolsBody | None = None
 
 
-class TypeBody(Struct):
+class SchemaBody(Struct):
+    name: str = ""
+    description: str | None = None
+    schema: dict[str, Any] | None = None  # JSON enters here
+    strict: bool | None = None
+
+
+class FormatBody(Struct):
     type: str
+    json_schema: SchemaBody | None = None
 
 
 class StreamOptionsBody(Struct):
@@ -127,13 +135,14 @@ class ChatBody(Struct):
     parallel_tool_calls: bool | None = None
     functions: list[FunctionBody] | None = None
     function_call: str | NamedBody | None = None
-    response_format: TypeBody | None = None
+    response_format: FormatBody | None = None
     modalities: list[str] | None = None
     audio: dict[str, Raw] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -167,14 +176,26 @@ def flag(value: bool | str | None, param: str) -> bool | None:
 
 # These are read into Sampling, but chat.qwen.ai takes none of them; of `metadata`, the session alone is taken.
 _WITHOUT_EFFECT: Final = frozenset(
-    {"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "metadata"}
+    {"temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "metadata"}
 )
 _SESSION_WORDS: Final = ("session_id", "sessionId", "conversation_id", "user_id")
+_FIELDS: Final = frozenset(ChatBody.__struct_fields__) - {"metadata", "prompt_cache_key"}
 _HONOURED: Final = frozenset(ChatBody.__struct_fields__) - _WITHOUT_EFFECT
 
 _METADATA: Final = msgspec.json.Decoder(dict[str, object])
 _TEXT: Final = msgspec.json.Decoder(str)
 _BODY: Final = msgspec.json.Decoder(ChatBody)
+
+
+_EVERY: Final = msgspec.json.Decoder(dict[str, Raw])
+MOST_EXTRA: Final = 40
+
+
+def extra(body: bytes) -> dict[str, Raw]:
+    """The fields that are not read here, for an upstream that may know them. `body` is one that was decoded."""
+    every = bodies.read(Raw(body), _EVERY) or {}
+    found = {name: value for name, value in every.items() if name not in _FIELDS and bytes(value) != b"null"}
+    return dict(list(found.items())[:MOST_EXTRA])
 
 
 def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:

@@ -3,8 +3,10 @@
 What is wrong is refused by the field's path as the client wrote it, such as `messages[0].content[1].text`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
+
+from msgspec import Raw
 
 from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import (
@@ -13,6 +15,7 @@ from qwen_proxy.chat.request import (
     FilePart,
     ImagePart,
     Message,
+    OutputFormat,
     Part,
     Reasoning,
     ReasoningPart,
@@ -29,6 +32,7 @@ from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
 from qwen_proxy.protocols.bodies import checked_stops
 from qwen_proxy.protocols.openai_chat_body import (
     ChatBody,
+    FormatBody,
     FunctionBody,
     LinkBody,
     MessageBody,
@@ -40,8 +44,10 @@ from qwen_proxy.protocols.openai_chat_body import (
 )
 
 
-def request(body: ChatBody) -> ChatRequest:
-    """Raises InvalidRequest, or UnsupportedParameter for what is legal and can't be done here."""
+def request(body: ChatBody, extra: Mapping[str, Raw] = {}) -> ChatRequest:
+    """extra: what an upstream of the same protocol may know.
+
+    Raises InvalidRequest, or UnsupportedParameter for what is legal and can't be done here."""
     _refuse_unsupported(body)
     tools = _tools(body)
     return ChatRequest(
@@ -58,8 +64,13 @@ def request(body: ChatBody) -> ChatRequest:
             seed=body.seed,
             presence_penalty=body.presence_penalty,
             frequency_penalty=body.frequency_penalty,
+            top_k=body.top_k,
+            logprobs=body.logprobs is True,
+            top_logprobs=body.top_logprobs or None,
         ),
         reasoning=_reasoning(body),
+        output=_output(body.response_format),
+        extra=dict(extra),
     )
 
 
@@ -71,27 +82,34 @@ def choices(body: ChatBody, most: int) -> int:
 
 
 def _refuse_unsupported(body: ChatBody) -> None:
-    if body.logprobs:
-        raise UnsupportedParameter("logprobs: the upstream gives no log probabilities; leave it out", param="logprobs")
-    if body.top_logprobs:
-        raise UnsupportedParameter(
-            "top_logprobs: the upstream gives no log probabilities; leave it out", param="top_logprobs"
-        )
-    if body.response_format is not None and (kind := body.response_format.type) != "text":
-        if kind in ("json_object", "json_schema"):
-            raise UnsupportedParameter(f"response_format {kind!r} is not supported yet", param="response_format")
-        raise InvalidRequest("response_format.type must be 'text'", param="response_format.type")
     if body.modalities is not None and body.modalities != ["text"]:
         raise UnsupportedParameter("modalities: only ['text'] is supported", param="modalities")
     if body.audio is not None:
         raise UnsupportedParameter("audio: replies are text only; leave it out", param="audio")
 
 
+def _output(wanted: FormatBody | None) -> OutputFormat | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return OutputFormat()
+    if wanted.type != "json_schema":
+        raise InvalidRequest(
+            "response_format.type must be 'text', 'json_object' or 'json_schema'", param="response_format.type"
+        )
+    given = wanted.json_schema
+    if given is None or given.schema is None:
+        raise InvalidRequest("`response_format.json_schema.schema` is missing", param="response_format.json_schema")
+    return OutputFormat(
+        schema=given.schema, name=given.name, description=given.description or "", strict=given.strict is True
+    )
+
+
 def _reasoning(body: ChatBody) -> Reasoning:
     enabled = flag(body.enable_thinking, "enable_thinking")
     if enabled is None and body.reasoning_effort is not None:
         enabled = body.reasoning_effort not in ("none", "minimal")
-    return Reasoning(enabled=enabled, budget_tokens=body.thinking_budget)
+    return Reasoning(enabled=enabled, budget_tokens=body.thinking_budget, effort=body.reasoning_effort)
 
 
 # --- tools -------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from qwen_proxy.chat.request import ChatRequest
 
 class Upstream(Protocol):
     """has_native_tools, has_native_output: whether it takes tools, and formats of output, itself.
-    forwards_fields: whether it passes `ChatRequest.extra` on.
+    forwards_fields: whether it speaks a client protocol itself: it honours sampling, `max_tokens` with it, and passes
+    `ChatRequest.extra` on.
     """
 
     @property

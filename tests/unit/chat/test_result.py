@@ -1,6 +1,7 @@
 """Replies folded into results."""
 
 import pytest
+from msgspec import Raw
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -85,3 +86,18 @@ def test_replies_to_one_request_share_its_prompt():
 def test_a_sum_is_counted_if_one_of_its_terms_is():
     counted = Usage(prompt_tokens=1, completion_tokens=1, origin=UsageOrigin.COUNTED)
     assert total_usage([USED, counted]).origin is UsageOrigin.COUNTED
+
+
+def test_log_probabilities_of_all_text_are_joined() -> None:
+    folder = Folder()
+    folder.feed(
+        [
+            ReplyStart(),
+            TextDelta("a", Raw(b'[{"token":"a"}]')),
+            TextDelta("b"),
+            TextDelta("c", Raw(b' [ {"token":"c"} ] ')),
+            TextDelta("", Raw(b"[]")),
+            Finish(FinishReason.STOP),
+        ]
+    )
+    assert folder.result().logprobs == Raw(b'[{"token":"a"},{"token":"c"}]')

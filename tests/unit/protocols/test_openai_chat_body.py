@@ -10,6 +10,7 @@ from qwen_proxy.chat.request import (
     FilePart,
     ImagePart,
     Message,
+    OutputFormat,
     Part,
     Reasoning,
     ReasoningPart,
@@ -168,10 +169,6 @@ def test_choices_up_to_the_servers_cap():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("logprobs", True),
-        ("top_logprobs", 3),
-        ("response_format", {"type": "json_object"}),
-        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy", "format": "wav"}),
     ],
@@ -194,12 +191,33 @@ def test_an_unknown_response_format_is_refused():
     assert error.param == "response_format.type"
 
 
+def test_log_probabilities_are_the_upstreams_to_refuse():
+    sampling = asked(logprobs=True, top_logprobs=3).sampling
+    assert (sampling.logprobs, sampling.top_logprobs) == (True, 3)
+
+
+def test_formats_of_output():
+    assert asked(response_format={"type": "json_object"}).output == OutputFormat()
+    schema = {"name": "p", "description": "d", "schema": {"type": "object"}, "strict": True}
+    wanted = OutputFormat(schema={"type": "object"}, name="p", description="d", strict=True)
+    assert asked(response_format={"type": "json_schema", "json_schema": schema}).output == wanted
+    for given in ({}, {"json_schema": {"name": "p"}}):
+        assert refused(response_format={"type": "json_schema", **given}).param == "response_format.json_schema"
+
+
 # --- sampling and thinking ---------------------------------------------------------------------------------
 
 
 def test_sampling():
-    wish = Sampling(temperature=1, top_p=0.5, seed=7, presence_penalty=-1, frequency_penalty=0.25)
-    fields: JsonObject = {"temperature": 1, "top_p": 0.5, "seed": 7, "presence_penalty": -1, "frequency_penalty": 0.25}
+    wish = Sampling(temperature=1, top_p=0.5, top_k=5, seed=7, presence_penalty=-1, frequency_penalty=0.25)
+    fields: JsonObject = {
+        "temperature": 1,
+        "top_p": 0.5,
+        "top_k": 5,
+        "seed": 7,
+        "presence_penalty": -1,
+        "frequency_penalty": 0.25,
+    }
     call = parse(**fields)
     assert call.request.sampling == wish
     assert call.ignored_fields == tuple(fields)
@@ -234,7 +252,9 @@ def test_stop_sequences_that_can_not_be_kept(stop: object):
     ],
 )
 def test_whether_to_think(fields: JsonObject, enabled: bool | None):
-    assert asked(**fields).reasoning == Reasoning(enabled=enabled)
+    effort = fields.get("reasoning_effort")
+    assert isinstance(effort, str | None)
+    assert asked(**fields).reasoning == Reasoning(enabled=enabled, effort=effort)
 
 
 def test_how_much_to_think():
@@ -282,12 +302,24 @@ def test_names_of_fields_are_fit_for_a_header():
     assert len(parse(**{f"x{i}": i for i in range(500)}).ignored_fields) == 40
 
 
-def test_strict_mode_refuses_the_first_of_them():
-    body = msgspec.json.encode({"messages": [USER], "stream": True, "user": "u", "seed": 1})
-    with pytest.raises(UnsupportedParameter, match="user has no effect") as caught:
-        parse_bytes(body, ParseOptions(strict=True))
-    assert caught.value.param == "user"
-    assert parse_bytes(msgspec.json.encode({"messages": [USER]}), ParseOptions(strict=True)) == parse()
+def test_strictness_is_for_who_knows_the_upstream():
+    body = msgspec.json.encode({"messages": [USER], "user": "u"})
+    assert parse_bytes(body, ParseOptions(strict=True)).ignored_fields == ("user",)
+
+
+def test_fields_that_are_not_read_here_are_kept_for_an_upstream_that_knows_them():
+    fields: JsonObject = {"min_p": 0.1, "metadata": {"a": 1}, "prompt_cache_key": "c", "seed": 1, "store": None}
+    kept = asked(**fields).extra
+    assert {name: msgspec.json.decode(value) for name, value in kept.items()} == {
+        "min_p": 0.1,
+        "metadata": {"a": 1},
+        "prompt_cache_key": "c",
+    }
+    assert len(asked(**{f"x{i}": i for i in range(500)}).extra) == 40
+
+
+def test_the_word_of_effort_is_kept():
+    assert asked(reasoning_effort="low").reasoning.effort == "low"
 
 
 # --- messages ----------------------------------------------------------------------------------------------

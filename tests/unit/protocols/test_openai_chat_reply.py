@@ -4,6 +4,7 @@ from typing import get_args
 
 import msgspec
 import pytest
+from msgspec import Raw
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
 
@@ -285,3 +286,13 @@ def test_several_choices_share_one_usage():
 
 def test_a_result_without_usage():
     assert completion(folded([[TextDelta("a"), STOPPED]])).usage is None
+
+
+def test_log_probabilities_stand_with_their_text() -> None:
+    tokens = [f'{{"token":"{each}","logprob":-1,"bytes":null,"top_logprobs":[]}}' for each in "ab"]
+    pieces = [TextDelta(each, Raw(f"[{token}]")) for each, token in zip("ab", tokens, strict=True)]
+    (chunk,) = chunks(call().encoder(FACTS, 0).encode([*pieces]))
+    assert chunk.choices[0].delta.content == "ab" and chunk.choices[0].logprobs is not None
+    assert [token.token for token in chunk.choices[0].logprobs.content or []] == ["a", "b"]
+    told = completion(folded([[ReplyStart(), *pieces, STOPPED]])).choices[0].logprobs
+    assert told is not None and [token.token for token in told.content or []] == ["a", "b"]

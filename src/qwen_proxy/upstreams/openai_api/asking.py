@@ -50,7 +50,11 @@ OWN: Final = frozenset(
 
 
 def encode_chat(request: ChatRequest, model: Model, thinking: Thinking) -> bytes:
-    """Always streamed, and with usage. `stop` stays here: only so is it known which sequence ended a reply."""
+    """Always streamed, and with usage.
+
+    `stop` stays here: only so is it known which sequence ended a reply. With log probabilities it is the server's,
+    since a text that is cut here would not fit to its tokens.
+    """
     body: Body = {name: value for name, value in request.extra.items() if name not in OWN}
     body |= {
         "model": model.id,
@@ -196,6 +200,7 @@ def _put_sampling(body: Body, request: ChatRequest) -> None:
             ("top_p", sampling.top_p),
             ("top_k", sampling.top_k),
             ("max_tokens", sampling.max_tokens),
+            ("stop", sampling.stop if sampling.logprobs and sampling.stop else None),
             ("seed", sampling.seed),
             ("presence_penalty", sampling.presence_penalty),
             ("frequency_penalty", sampling.frequency_penalty),

@@ -21,6 +21,7 @@ from qwen_proxy.upstreams.qwen_web.asking import (
     encode_new_chat,
     features,
     refuse_attachments,
+    refuse_log_probabilities,
     surely_fits,
 )
 from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
@@ -61,6 +62,7 @@ class QwenWeb:
     def check(self, request: ChatRequest) -> None:
         chat_type(request)
         refuse_attachments(request.messages)
+        refuse_log_probabilities(request.sampling)
         if not surely_fits(request.messages, self._site.options.max_prompt_bytes):
             check_size(render(request.messages), self._site.options.max_prompt_bytes)
 

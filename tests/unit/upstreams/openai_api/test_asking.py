@@ -182,7 +182,6 @@ def test_sampling_is_passed_but_for_stop_which_is_kept_here() -> None:
         seed=0,
         presence_penalty=0.1,
         frequency_penalty=0.2,
-        logprobs=True,
         top_logprobs=2,
     )
     sent = body(sampling=sampling)
@@ -196,9 +195,12 @@ def test_sampling_is_passed_but_for_stop_which_is_kept_here() -> None:
         "seed": 0,
         "presence_penalty": 0.1,
         "frequency_penalty": 0.2,
-        "logprobs": True,
         "top_logprobs": 2,
     }
+
+
+def test_with_log_probabilities_stop_is_the_servers() -> None:
+    assert body(sampling=Sampling(stop=("x",), logprobs=True))["stop"] == ["x"]
 
 
 @pytest.mark.parametrize(
