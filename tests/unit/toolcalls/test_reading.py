@@ -57,6 +57,10 @@ def test_what_comes_within_a_committed_call_waits_for_its_end() -> None:
     assert cut.finish() == [thought]
 
 
+def test_blanks_alone_pass_at_the_end() -> None:
+    assert read("\n \n").text == "\n \n"
+
+
 def test_only_the_first_call_is_wanted() -> None:
     read_one = read(BASH + BASH, ReadingOptions(stop_after_first=True))
     assert read_one.calls == [CALL]
