@@ -209,6 +209,8 @@ class ChatRoutes:
         trace = exchange.trace
 
         async def end(piece: bytes) -> None:
+            if exchange.before_end is not None:
+                await exchange.before_end()
             await reply.end(piece + _trailer(call, question.facts, [trace]))
 
         await self._write_choice(reply, encoder, question, trace, end)

@@ -16,6 +16,8 @@ from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.fixed import fixed, not_offered
 from qwen_proxy.api.health import HealthRoutes
 from qwen_proxy.api.models import ModelRoutes
+from qwen_proxy.api.responses import ROUTES as RESPONSES_ROUTES
+from qwen_proxy.api.responses import ResponsesRoutes
 from qwen_proxy.api.traces import TraceRoutes
 from qwen_proxy.api.unknown import UnknownRoutes
 from qwen_proxy.config.runtime import LiveSettings
@@ -51,7 +53,6 @@ CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them 
     ),
     ClientRoute(method="POST", path="/v1/completions", summary="OpenAI's older completions", access=Access.KEY),
     ClientRoute(method="POST", path="/v1/embeddings", summary="Not offered: a 501 that says why", access=Access.KEY),
-    ClientRoute(method="POST", path="/v1/responses", summary="OpenAI's responses", access=Access.KEY),
     ClientRoute(method="POST", path="/api/chat", summary="Ollama's chat", access=Access.KEY),
     ClientRoute(method="POST", path="/api/generate", summary="Ollama's completions", access=Access.KEY),
     ClientRoute(method="GET", path="/api/tags", summary="The models, in Ollama's shape", access=Access.KEY),
@@ -60,6 +61,13 @@ CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them 
     ClientRoute(method="GET", path="/api/ps", summary="Ollama's list of loaded models: empty", access=Access.KEY),
     ClientRoute(method="POST", path="/api/embed", summary="Not offered: a 501 that says why", access=Access.KEY),
     ClientRoute(method="POST", path="/api/embeddings", summary="Not offered: a 501 that says why", access=Access.KEY),
+    ClientRoute(
+        method="POST", path="/v1/responses", summary="OpenAI's responses, streamed or whole", access=Access.KEY
+    ),
+    *(
+        ClientRoute(method=route.method, path=route.path, summary=route.summary, access=Access.KEY)
+        for route in RESPONSES_ROUTES
+    ),
     ClientRoute(method="GET", path="/v1/models", summary="The models", access=Access.KEY),
     ClientRoute(method="GET", path="/v1/models/{id}", summary="One model, by any of its names", access=Access.KEY),
     ClientRoute(
@@ -95,6 +103,7 @@ class ClientHandlers(Struct, frozen=True):
     counts: CountRoutes
     models: ModelRoutes
     traces: TraceRoutes
+    responses: ResponsesRoutes
 
 
 def routes(
@@ -145,8 +154,13 @@ def _add_clients(
     app: web.Application, endpoints: Endpoints, clients: ClientHandlers, models_access: Callable[[], Access]
 ) -> None:
     for path, group in groupby(PROTOCOLS, lambda route: route.path):
-        serve = _by_query([(each.query, _chat(endpoints, each, clients.chat)) for each in group])
+        serve = _by_query([(each.query, _chat(endpoints, each, clients)) for each in group])
         app.router.add_post(_place(path), serve, expect_handler=expect)
+    for beside in RESPONSES_ROUTES:
+        responses = clients.responses
+        handler = responses.handler(beside.method, beside.path)
+        serve = endpoints.endpoint(handler, responses.protocol, Access.KEY, "responses")
+        app.router.add_route(beside.method, beside.path, serve, expect_handler=expect)
     for count in COUNTERS:
         handler = endpoints.endpoint(clients.counts.handler(count.protocol), count.protocol, Access.KEY, count.word)
         app.router.add_post(_place(count.path), handler, expect_handler=expect)
@@ -188,8 +202,9 @@ def _place(path: str) -> str:
     return path.replace("{id}", "{id:.+}").replace("{model}", "{model:.+}")
 
 
-def _chat(endpoints: Endpoints, route: ProtocolRoute, chat: ChatRoutes) -> Serve:
-    return endpoints.endpoint(chat.handler(route.protocol), route.protocol, Access.KEY, route.word)
+def _chat(endpoints: Endpoints, route: ProtocolRoute, clients: ClientHandlers) -> Serve:
+    handler = clients.responses.create if route.is_kept else clients.chat.handler(route.protocol)
+    return endpoints.endpoint(handler, route.protocol, Access.KEY, route.word)
 
 
 def _models(endpoints: Endpoints, route: ModelsRoute, handler: Callable[[ModelsProtocol], Handler]) -> Serve:

@@ -11,9 +11,12 @@ from qwen_proxy.accounts.leasing import Overview
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
 from qwen_proxy.admin.routes import unmapped
+from qwen_proxy.api.background import BackgroundRuns
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.models import ModelRoutes
+from qwen_proxy.api.responses import ResponsesRoutes
+from qwen_proxy.api.stored_responses import StoredResponses
 from qwen_proxy.api.traces import TraceRoutes
 from qwen_proxy.app.admin import admin_routes, admission
 from qwen_proxy.app.backends import ApiBackends
@@ -41,6 +44,7 @@ from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.endpoint import Endpoints
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.serving.streaming import Heartbeats
+from qwen_proxy.state.store import DAY_SECONDS
 from qwen_proxy.tokens import QwenTokens
 from qwen_proxy.upstreams.base import Upstream
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
@@ -220,10 +224,35 @@ async def open_service(
     )
     admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits)
     counts = CountRoutes(gateway, lambda: chat.options)
-    clients = ClientHandlers(chat, counts, models, TraceRoutes(commons.traces))
+    kept = StoredResponses(commons.store, commons.vault, lambda: live.current.stored_responses_days * DAY_SECONDS)
+
+    async def living() -> set[str]:
+        return {row.id for row in await commons.store.processes()}
+
+    runs = BackgroundRuns(
+        kept,
+        gateway,
+        limits,
+        commons.usage,
+        commons.traces,
+        commons.keys.get,
+        owner=commons.membership.id,
+        living=living,
+        is_keeper=lambda: pool.is_keeper,
+        clock=clock,
+    )
+    responses = ResponsesRoutes(chat, gateway, limits, heartbeats, kept, runs, clock=clock, ids=machine.ids)
+    clients = ClientHandlers(chat, counts, models, TraceRoutes(commons.traces), responses)
     app = routes(live, endpoints, clients, lambda: why_not_ready(pool, others), admin)
     live.on_change(Tunable(door.upstream, site_prompts, gateway, site.catalogue, router, chat, models, limits).apply)
-    async with commons.usage, commons.traces, router, Tasks() as tasks, HttpServer(app, endpoints, listener) as server:
+    async with (
+        commons.usage,
+        commons.traces,
+        router,
+        responses,
+        Tasks() as tasks,
+        HttpServer(app, endpoints, listener) as server,
+    ):
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")
         if warms_up:

@@ -156,6 +156,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     secret_key: Secret | None
     cache_mode: CacheMode
     audit_days: int
+    stored_responses_days: int
     usage_hourly_days: int
     usage_daily_days: int
     node_env: str

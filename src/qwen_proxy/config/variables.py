@@ -685,6 +685,14 @@ _STORAGE: Final = Group(
             is_live=True,
         ),
         Variable(
+            "STORED_RESPONSES_DAYS",
+            "stored_responses_days",
+            whole(1, 3650),
+            "30",
+            "How long stored responses of /v1/responses are kept",
+            is_live=True,
+        ),
+        Variable(
             "USAGE_HOURLY_DAYS",
             "usage_hourly_days",
             whole(1, 36500),

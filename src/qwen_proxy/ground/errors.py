@@ -134,6 +134,15 @@ class ThreadNotFound(NotFound):
         super().__init__(f"message thread that ends with {message_id[:100]!r}; send the whole conversation in messages")
 
 
+class ResponseNotFound(NotFound):
+    """A response that is to be continued, or has been to get here, is not kept (any more), or is another key's."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(
+            f"response {id[:80]!r} to go on from: it was never stored, is over its time, or is another key's"
+        )
+
+
 class AlreadyExists(ClientError):
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} exists already")
@@ -418,8 +427,10 @@ class NotOffered(ProxyError):
 
 
 class ShuttingDown(ProxyError):
-    def __init__(self) -> None:
-        super().__init__("this server is shutting down; send the request again")
+    """why: of what had to end with the process that it was in; a whole clause."""
+
+    def __init__(self, why: str = "this server is shutting down") -> None:
+        super().__init__(f"{why}; send the request again")
 
 
 class InternalError(ProxyError):

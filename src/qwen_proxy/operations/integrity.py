@@ -9,6 +9,7 @@ from qwen_proxy.accounts.book import AccountDocument
 from qwen_proxy.accounts.bulk.model import Batch, BatchLine
 from qwen_proxy.accounts.health import AccountHealth, ExitHealth
 from qwen_proxy.accounts.key_health import KeyHealth
+from qwen_proxy.api.stored_responses import KeptEvents, KeptResponse, ResponseJob
 from qwen_proxy.config.backend_book import KeptBackend
 from qwen_proxy.config.keys import KeyRecord
 from qwen_proxy.config.runtime import LiveValues
@@ -28,6 +29,9 @@ from qwen_proxy.state.kinds import (
     HEALTH,
     KEY,
     KINDS,
+    RESPONSE,
+    RESPONSE_EVENTS,
+    RESPONSE_JOB,
     SESSION,
     SETTINGS,
     TRACE,
@@ -49,6 +53,9 @@ DOCUMENTS: Final[Mapping[Kind, type[Struct]]] = {
     BACKEND: KeptBackend,
     BACKEND_KEY: KeyHealth,
     TRACE: TraceDocument,
+    RESPONSE: KeptResponse,
+    RESPONSE_JOB: ResponseJob,
+    RESPONSE_EVENTS: KeptEvents,
 }
 
 

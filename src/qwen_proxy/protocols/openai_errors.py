@@ -33,6 +33,7 @@ from qwen_proxy.ground.errors import (
     QuotaExhausted,
     RateLimited,
     RequestTooSlow,
+    ResponseNotFound,
     RouteNotFound,
     ShuttingDown,
     StoreUnavailable,
@@ -70,6 +71,7 @@ TERMS: Final[dict[type[ProxyError], Terms]] = {
     NotAllowed: Terms(403, _INVALID, "permission_denied"),
     KeyLimitReached: Terms(429, "rate_limit_error", "rate_limit_exceeded"),
     NotFound: Terms(404, _INVALID, "not_found"),
+    ResponseNotFound: Terms(404, _INVALID, "previous_response_not_found"),
     AlreadyExists: Terms(409, _INVALID, "already_exists"),
     OriginRefused: Terms(403, _INVALID, "origin_refused"),
     TooManyAttempts: Terms(429, "rate_limit_error", "too_many_attempts"),
@@ -125,4 +127,6 @@ def _param(error: ProxyError) -> str | None:
         return error.param
     if isinstance(error, ModelNotFound):
         return "model"
+    if isinstance(error, ResponseNotFound):
+        return "previous_response_id"
     return "messages" if isinstance(error, PromptTooLong) else None

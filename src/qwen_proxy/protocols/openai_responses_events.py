@@ -103,6 +103,10 @@ class ResponseEncoder:
         """Of the latest event; -1 before the first."""
         return self._writer.next - 1
 
+    @property
+    def is_over(self) -> bool:
+        return self.outcome.status not in ("queued", "in_progress")
+
     def start(self) -> bytes:
         self._writer.next = 0
         opening = self._told(b"response.created", QUEUED if self._is_queued else IN_PROGRESS)

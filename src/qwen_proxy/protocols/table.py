@@ -30,6 +30,7 @@ class ProtocolRoute(Struct, frozen=True):
 
     query: where it is named, as in `alt=sse`, only requests with that in their query are meant. Of routes with one
     path, the last one has none.
+    is_kept: its replies are stored (api.responses).
     """
 
     name: str
@@ -37,6 +38,7 @@ class ProtocolRoute(Struct, frozen=True):
     word: str
     protocol: ClientProtocol
     query: str = ""
+    is_kept: bool = False
 
 
 class CountRoute(Struct, frozen=True):
@@ -93,7 +95,7 @@ PROTOCOLS: Final = (
     ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),
     ProtocolRoute("anthropic_messages", "/v1/messages", "messages", AnthropicMessages()),
     ProtocolRoute("openai_completions", "/v1/completions", "completions", OpenAICompletions()),
-    ProtocolRoute("openai_responses", "/v1/responses", "responses", OpenAIResponses()),
+    ProtocolRoute("openai_responses", "/v1/responses", "responses", OpenAIResponses(), is_kept=True),
     ProtocolRoute("ollama_chat", "/api/chat", "ollama", OllamaChat()),
     ProtocolRoute("ollama_generate", "/api/generate", "ollama", OllamaGenerate()),
 )

@@ -39,6 +39,7 @@ class Exchange(Struct, kw_only=True):
     address: the client's. read_seconds: the time the body may take. limits: of the caller's key, once they are known.
 
     A handler that streams sets `stream` and `tell`, so that a failure behind the headers is told in the stream.
+    before_end: what has to be done before a client learns that its stream has come to its end.
     """
 
     http: web.Request
@@ -52,6 +53,7 @@ class Exchange(Struct, kw_only=True):
     limits: LimitFacts | None = None
     stream: StreamedReply | None = None
     tell: Callable[[ProxyError], bytes] | None = None
+    before_end: Callable[[], Awaitable[None]] | None = None
 
     @property
     def request_id(self) -> str:

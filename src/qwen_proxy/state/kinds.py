@@ -16,5 +16,25 @@ BATCH_LINE: Final = Kind(name="batch_line", is_sealed=True)
 BACKEND: Final = Kind(name="backend", is_watched=True, is_sealed=True)
 BACKEND_KEY: Final = Kind(name="backend_key", is_watched=True)  # the health of a backend's API key
 TRACE: Final = Kind(name="trace", is_flushed=False)
+# Of /v1/responses (api/stored_responses.py): what is kept of each, those under way in the background, and their events.
+RESPONSE: Final = Kind(name="response", is_sealed=True, is_flushed=False)
+RESPONSE_JOB: Final = Kind(name="response_job", is_flushed=False)
+RESPONSE_EVENTS: Final = Kind(name="response_events", is_sealed=True, is_flushed=False)
 
-KINDS: Final = (VAULT, ACCOUNT, HEALTH, EXIT, KEY, SETTINGS, SESSION, BATCH, BATCH_LINE, BACKEND, BACKEND_KEY, TRACE)
+KINDS: Final = (
+    VAULT,
+    ACCOUNT,
+    HEALTH,
+    EXIT,
+    KEY,
+    SETTINGS,
+    SESSION,
+    BATCH,
+    BATCH_LINE,
+    BACKEND,
+    BACKEND_KEY,
+    TRACE,
+    RESPONSE,
+    RESPONSE_JOB,
+    RESPONSE_EVENTS,
+)

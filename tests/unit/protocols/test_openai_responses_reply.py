@@ -31,6 +31,7 @@ from qwen_proxy.ground.errors import (
     QuotaExhausted,
     ReplyCut,
 )
+from qwen_proxy.ground.limits import LimitFacts, WindowFacts
 from qwen_proxy.protocols.base import Incoming, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.openai_responses import OpenAIResponses, ResponsesCall
 from qwen_proxy.protocols.openai_responses_events import ResponseEncoder
@@ -290,6 +291,11 @@ def test_a_queued_response_and_one_that_is_cancelled() -> None:
     assert encoder.last_number == last["sequence_number"] and encoder.items
     early = ResponseEncoder(FACTS, meant.wishes, meant.toolbox)
     assert kinds(events_of(early.cancel())) == ["created", "in_progress", "incomplete"]
+
+
+def test_a_keys_limits_are_told_as_openai_does() -> None:
+    facts = LimitFacts(at=0.0, requests=WindowFacts(5, 4, 60.0))
+    assert dict(OpenAIResponses().limit_headers(facts))["x-ratelimit-remaining-requests"] == "4"
 
 
 def test_empty_deltas_open_nothing() -> None:
