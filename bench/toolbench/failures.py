@@ -54,8 +54,11 @@ def _some_json(draft: Draft) -> bool:
 
 
 def _last_has_no_line_end(draft: Draft) -> bool:
-    """Else the value's own line end would pass for the one before the marker."""
-    return _last_is_raw(draft) and not str(list(draft.calls[-1].arguments.values())[-1]).endswith("\n")
+    """Else the value's own line end, or blanks alone on its last line, would pass for what stands before a marker."""
+    if not _last_is_raw(draft):
+        return False
+    value = str(list(draft.calls[-1].arguments.values())[-1])
+    return bool(value.rpartition("\n")[2].strip())
 
 
 def _has(kind: type | tuple[type, ...]) -> Callable[[Draft], bool]:

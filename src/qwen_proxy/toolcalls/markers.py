@@ -9,6 +9,7 @@ LINE_CHARACTERS: Final = 160  # text is held back no longer for a line that may 
 _BLANKS: Final = " \t\r"
 _GAP: Final = r"[ \t]+"
 NO_NONCE: Final = "-"
+_OPENS: Final = r"\[{1,3}"
 
 
 class Marker(NamedTuple):
@@ -69,7 +70,7 @@ class Markers:
         self._call = _lenient(form.call)
         self._end = _lenient(form.end)
         named = _loose(form.arg, r"[^\]\n]+?")
-        self._anywhere = re.compile(f"(?P<arg>{named})|(?P<end>{_loose(form.end, '')})", re.IGNORECASE)
+        self._anywhere = re.compile(f"(?P<arg>{named})|(?P<end>{_loose(form.end, '')})", re.IGNORECASE | re.MULTILINE)
 
     def may_be(self, partial: str) -> bool:
         """Whether a line that begins so may be a marker, rightly spelt or nearly; it begins with some bracket."""
@@ -151,11 +152,13 @@ def _lenient(template: str) -> re.Pattern[str]:
 
 
 def _brackets(template: str) -> str:
-    return re.escape(template).replace(r"\[\[", r"\[{1,3}").replace(r"\]\]", r"\]{1,3}")
+    return re.escape(template).replace(r"\[\[", _OPENS).replace(r"\]\]", r"\]{1,3}")
 
 
 def _loose(template: str, name: str) -> str:
-    pattern = r"[*_]{0,3}" + _brackets(template).replace(r"\ ", "[ \t]+") + r"[*_]{0,3}"
+    """A marker anywhere. Behind other text on its line, signs before it are that text's, and so is a third bracket."""
+    pattern = _brackets(template).replace(r"\ ", "[ \t]+") + r"[*_]{0,3}"
+    pattern = pattern.replace(_OPENS, rf"(?:^[ ]{{0,3}}[*_]{{0,3}}{_OPENS}|\[{{1,2}})", 1)
     return pattern.replace(r"\{nonce\}", "([0-9A-Za-z]{1,12})").replace(r"\{name\}", f"({name})")
 
 

@@ -95,9 +95,12 @@ class TaughtReader:
         if self.rest is not None:
             return events
         held, self._held, self.rest = self._held, "", ""
+        before, feed, last = held.rstrip().rpartition("\n")
+        if self._markers.is_half_end(last) or (feed and self._markers.is_near_end(last)):
+            # What is held before the last line only looked like an end: a value may hold such a line.
+            _tell(events, before.removesuffix("\r") if self._has_cr else before)
+            return [*events, CallEnded("half_end" if self._markers.is_half_end(last) else "near_end")]
         line, _, behind = held.removeprefix("\r").removeprefix("\n").partition("\n")
-        if self._markers.is_half_end(line):
-            return [CallEnded("half_end")]
         if self._markers.is_near_end(line):
             return self._over([], "near_end", behind)
         return [*events, CallEnded(CUT, behind_line=held.startswith(("\n", "\r\n")))]
