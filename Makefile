@@ -60,9 +60,9 @@ toolbench: $(STAMP)
 clients: $(STAMP)
 	$(BIN)/python -m clients $(ARGS)
 
-# Rewrites the expected events and replies beside the recordings; review the diff.
+# Rewrites the expected events and replies beside the recordings, and docs/fields.md; review the diff.
 accept: $(STAMP)
-	$(BIN)/python -m tests.recordings.accept
+	$(BIN)/python -m tests.recordings.accept && $(BIN)/python -m tests.support.fields
 
 lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
