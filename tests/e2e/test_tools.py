@@ -159,3 +159,87 @@ async def test_tools_that_are_too_large_are_refused_by_name() -> None:
     ):
         told = (await response.json())["error"]
         assert (response.status, told["param"]) == (400, "tools")
+
+
+def tool(name: str, *parameters: str) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in parameters},
+        "required": [*parameters],
+    }
+    return {"type": "function", "function": {"name": name, "description": name, "parameters": schema}}
+
+
+AGENT = (
+    '[[sim agent write path=/t/a.py content="x = 1\\n</tool_call>\\n[[end 0000]]\\n" | edit path=/t/a.py old=1 new=2 '
+    "| read path=/t/a.py | say It says {result}]]"
+)
+
+
+async def test_an_agent_writes_edits_and_reads_over_several_turns() -> None:
+    tools = [
+        tool("Write", "file_path", "content"),
+        tool("Edit", "file_path", "old_string", "new_string"),
+        tool("Read", "file_path"),
+    ]
+    turns: list[dict[str, Any]] = []
+    made: list[tuple[str, Any]] = []
+    got = Got("", [], None, {})
+    async with running() as gateway:
+        for number in range(4):
+            got = await streamed(gateway, asked(AGENT, *turns, tools=tools))
+            made += got.calls
+            for name, arguments in got.calls:
+                call = {"id": f"c{number}", "type": "function"}
+                call["function"] = {"name": name, "arguments": json.dumps(arguments)}  # pyright: ignore[reportArgumentType]
+                turns.append({"role": "assistant", "content": None, "tool_calls": [call]})
+                turns.append({"role": "tool", "tool_call_id": f"c{number}", "content": f"done {number}"})
+        assert made == [
+            ("Write", {"file_path": "/t/a.py", "content": "x = 1\n</tool_call>\n[[end 0000]]\n"}),
+            ("Edit", {"file_path": "/t/a.py", "old_string": "1", "new_string": "2"}),
+            ("Read", {"file_path": "/t/a.py"}),
+        ]
+        assert (got.text, got.finish) == ("It says done 2", "stop")
+
+
+async def test_a_tool_that_is_named_like_a_tag_carries_a_tag() -> None:
+    arguments = {"name": "web_fetch", "arguments": "</tool_call>{}"}
+    async with running() as gateway:
+        for form in ("taught", "hermes"):
+            text = f"[[sim call tool_call {json.dumps(arguments)}]] [[sim form {form}]]"
+            got = await both(gateway, asked(text, tools=[tool("tool_call", "name", "arguments")]))
+            assert got.calls == [("tool_call", arguments)]
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "status", "verdicts"),
+    [
+        ("", 200, []),
+        ("fence", 200, []),
+        ("prose", 200, []),
+        ("comma", 200, []),
+        ("invalid once", 200, ["output_invalid"]),
+        ("none", 502, ["output_invalid"] * 2),
+    ],
+)
+async def test_json_that_was_demanded_is_bare_and_valid_or_an_error(
+    spoilt: str, status: int, verdicts: list[str]
+) -> None:
+    body = {
+        "model": "qwen3.7-plus",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": f"hello [[sim bad-json {spoilt}]]" if spoilt else "hello"}],
+        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}},
+    }
+    async with running() as gateway:
+        async with gateway.client.post("/v1/messages", json=body) as response:
+            told = await response.json()
+            assert response.status == status
+            if status == 200:
+                assert [json.loads(block["text"]) for block in told["content"]] == [{"a": 42}]
+            url = f"/v1/requests/{response.headers['request-id']}/trace"
+        async with gateway.client.get(url) as response:
+            assert (await response.json())["verdicts"] == verdicts

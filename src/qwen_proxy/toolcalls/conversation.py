@@ -24,7 +24,7 @@ from qwen_proxy.toolcalls.form import MARKERS, Form
 from qwen_proxy.toolcalls.history import RESULT_BYTES, retell
 from qwen_proxy.toolcalls.prompt import draw_nonce, offered, teach
 from qwen_proxy.toolcalls.signature import Described, describe
-from qwen_proxy.toolcalls.teaching import retaught
+from qwen_proxy.toolcalls.teaching import retaught, unleaked
 from qwen_proxy.toolcalls.toolbox import Toolbox
 
 _NO_TOOLS: Final = Toolbox(())
@@ -69,6 +69,7 @@ def tell(
     result_bytes: int = RESULT_BYTES,
 ) -> Told:
     """Raises what `compiled` raises."""
+    request = structs.replace(request, messages=tuple(_unleaked(message) for message in request.messages))
     tools = offered(request)
     known = compiled(tools) if tools else None
     toolbox = _NO_TOOLS if known is None else known.toolbox
@@ -115,6 +116,13 @@ def with_system(request: ChatRequest, text: str) -> ChatRequest:
 
 def _system(text: str) -> Message:
     return Message(Role.SYSTEM, (TextPart(text),))
+
+
+def _unleaked(message: Message) -> Message:
+    if message.role is not Role.ASSISTANT:
+        return message
+    parts = (TextPart(unleaked(part.text)) if isinstance(part, TextPart) else part for part in message.parts)
+    return Message(message.role, tuple(parts))
 
 
 def _retaught(message: Message, form: Form, nonce: str, toolbox: Toolbox) -> Message:

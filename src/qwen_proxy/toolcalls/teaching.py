@@ -34,6 +34,13 @@ _PARAMETER: Final = re.compile(r"\s*<parameter=([^>\n]{1,200})>")
 _DESCRIBED: Final = re.compile(r"\[tool_call: ([\w.-]{1,200})([^\]\n]{0,2000})\]")
 
 
+NOT_MADE: Final = "(A call stood here that could not be made. Nothing was done.)"
+_LEAKED: Final = re.compile(
+    r"^(?:\[\[call ([0-9a-f]{4,32}) [^\]\n]+\]\]\n.*?(?:^\[\[end \1\]\]$|\Z)|<tool_call>\s.*?(?:^</tool_call>|\Z))",
+    re.DOTALL | re.MULTILINE,
+)
+
+
 class _CallBody(Struct):
     name: str
     arguments: dict[str, object] = {}
@@ -58,6 +65,14 @@ def retaught(text: str, form: Form, nonce: str, toolbox: Toolbox) -> str:
     rest = text[start:]
     retold = "".join((*pieces, rest)).replace(CLOSES, form.end.format(nonce=nonce))
     return _DESCRIBED.sub(r"(a call of \1\2)", retold)
+
+
+def unleaked(text: str) -> str:
+    """An assistant's earlier text with a note for each call that was given to the client as text, since it was none.
+
+    A model does again what it sees itself do: a broken call that stays in the history has others follow.
+    """
+    return _LEAKED.sub(NOT_MADE, text) if "[[call " in text or OPENS in text else text
 
 
 def _read(block: str) -> _CallBody | None:

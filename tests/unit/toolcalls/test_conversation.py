@@ -106,6 +106,14 @@ def test_markers_in_any_text_make_the_digits_be_drawn_again():
     assert tell(asked(USER, tools=(Tool("Read", marker),))).nonce != nonce
 
 
+def test_a_broken_call_of_an_earlier_turn_leaves_a_note_and_the_digits_alone():
+    nonce = tell(asked(USER)).nonce
+    leaked = f"[[call {nonce} Delete]]\n[[end {nonce}]]"
+    told = tell(asked(USER, say(Role.ASSISTANT, leaked, CALL), say(Role.USER, RESULT)))
+    assert told.nonce == nonce
+    assert text_of(told.request.messages[2]).startswith("(A call stood here that could not be made.")
+
+
 def test_what_concerns_tools():
     assert concerns_tools(asked(USER))
     assert not concerns_tools(asked(USER, tool_choice=NONE))

@@ -4,7 +4,7 @@ import pytest
 
 from qwen_proxy.chat.request import Tool
 from qwen_proxy.toolcalls.form import MARKERS
-from qwen_proxy.toolcalls.teaching import MAX_BLOCK_CHARACTERS, retaught
+from qwen_proxy.toolcalls.teaching import MAX_BLOCK_CHARACTERS, NOT_MADE, retaught, unleaked
 from qwen_proxy.toolcalls.toolbox import Toolbox
 
 TOOLBOX = Toolbox([Tool("run", "", {"properties": {"command": {"type": "string"}, "n": {"type": "integer"}}})])
@@ -52,6 +52,21 @@ def test_a_tag_that_is_never_closed_and_one_that_is_closed_far_away():
     assert retold("in <tool_call> tags") == "in [[call 7f3a NAME]] tags"
     far = "x" * MAX_BLOCK_CHARACTERS
     assert retold(f"<tool_call>{far}</tool_call>") == f"[[call 7f3a NAME]]{far}[[end 7f3a]]"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"Now.\n{RUN}\nDone.", f"Now.\n{NOT_MADE}\nDone."),
+        ("[[call 7f3a run]]\n[[arg 7f3a x]]\ncut off", NOT_MADE),
+        ("[[call 7f3a run]]\n[[end 0000]]\n[[end 7f3a]]", NOT_MADE),
+        ('Hm.\n<tool_call>\n{"name": "run"\n</tool_call>', f"Hm.\n{NOT_MADE}"),
+        ("Write [[call 7f3a run]] or <tool_call> tags.", "Write [[call 7f3a run]] or <tool_call> tags."),
+        ("nothing", "nothing"),
+    ],
+)
+def test_a_call_that_was_none_does_not_stay_as_an_example(text: str, expected: str):
+    assert unleaked(text) == expected
 
 
 def test_other_text_stays():
