@@ -54,7 +54,7 @@ types: $(STAMP)
 	$(BIN)/python -m pyright --pythonpath $(BIN)/python
 
 coverage: $(STAMP)
-	$(BIN)/python -m coverage erase && $(BIN)/python -m coverage run -m pytest tests/unit tests/properties tests/conformance -q && $(BIN)/python -m coverage combine -q && $(BIN)/python -m tests.architecture.coverage_bars
+	$(BIN)/python -m coverage erase && $(BIN)/python -m coverage run -m pytest -n auto -q tests/unit tests/properties tests/conformance && $(BIN)/python -m coverage combine -q && $(BIN)/python -m tests.architecture.coverage_bars
 
 check: lint types coverage test
 
