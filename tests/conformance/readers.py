@@ -401,6 +401,74 @@ def _ollama_error(body: bytes) -> tuple[str, str]:
     return reply["error"], "error"
 
 
+def _gemini_body(_streamed: bool) -> bytes:
+    """Whether the reply is streamed is said by the path."""
+    return msgspec.json.encode(
+        {
+            "contents": [{"role": "user", "parts": [{"text": "hello"}]}],
+            "generationConfig": {"thinkingConfig": {"includeThoughts": True}},
+        }
+    )
+
+
+def _gemini_events(written: bytes) -> Read:
+    *frames, rest = written.split(b"\n\n")
+    assert rest == b""
+    for frame in frames:
+        assert frame.startswith((b'data: {"error":', b'data: {"candidates":'))
+    return _gemini_chunks([msgspec.json.decode(frame.removeprefix(b"data: ")) for frame in frames])
+
+
+def _gemini_array(written: bytes) -> Read:
+    return _gemini_chunks(msgspec.json.decode(written))
+
+
+def _gemini_chunks(chunks: list[Json]) -> Read:
+    read = Read()
+    for chunk in chunks:
+        assert not read.error and not read.ended
+        if "error" in chunk:
+            read = structs.replace(read, error=chunk["error"]["message"])
+            continue
+        piece = _gemini_read(chunk)
+        read = structs.replace(
+            piece,
+            text=read.text + piece.text,
+            reasoning=read.reasoning + piece.reasoning,
+            calls=read.calls + piece.calls,
+            sources=read.sources + piece.sources,
+        )
+    return read
+
+
+def _gemini_result(body: bytes) -> Read:
+    return _gemini_read(msgspec.json.decode(body))
+
+
+def _gemini_read(reply: Json) -> Read:
+    (candidate,) = reply["candidates"]
+    assert candidate["content"]["role"] == "model" and candidate["index"] == 0
+    parts: list[Json] = candidate["content"]["parts"]
+    calls = [part["functionCall"] for part in parts if "functionCall" in part]
+    found = candidate.get("groundingMetadata", {"groundingChunks": []})["groundingChunks"]
+    finish, usage = candidate.get("finishReason", ""), reply.get("usageMetadata")
+    return Read(
+        text="".join(part.get("text", "") for part in parts if not part.get("thought")),
+        reasoning="".join(part["text"] for part in parts if part.get("thought")),
+        calls=tuple((call["id"], call["name"], msgspec.json.encode(call["args"]).decode()) for call in calls),
+        sources=tuple(chunk["web"]["uri"] for chunk in found),
+        finish=finish,
+        completion_tokens=usage and usage["candidatesTokenCount"] + usage["thoughtsTokenCount"],
+        ended=bool(finish),
+    )
+
+
+def _gemini_error(body: bytes) -> tuple[str, str]:
+    error: Json = msgspec.json.decode(body)["error"]
+    assert isinstance(error["code"], int)
+    return error["message"], error["status"]
+
+
 READERS: Final = {
     "openai_chat": Reader(body=_openai_body, stream=_openai_stream, result=_openai_result, error=_openai_error),
     "openai_completions": Reader(
@@ -408,6 +476,15 @@ READERS: Final = {
     ),
     "anthropic_messages": Reader(
         body=_anthropic_body, stream=_anthropic_stream, result=_anthropic_result, error=_anthropic_error
+    ),
+    "gemini": Reader(
+        body=_gemini_body, stream=_gemini_events, result=_gemini_result, error=_gemini_error, wishes=(False,)
+    ),
+    "gemini_events": Reader(
+        body=_gemini_body, stream=_gemini_events, result=_gemini_result, error=_gemini_error, wishes=(True,)
+    ),
+    "gemini_array": Reader(
+        body=_gemini_body, stream=_gemini_array, result=_gemini_result, error=_gemini_error, wishes=(True,)
     ),
     "ollama_chat": Reader(body=_ollama_chat_body, stream=_ollama_stream, result=_ollama_result, error=_ollama_error),
     "ollama_generate": Reader(

@@ -162,7 +162,9 @@ FIELDS = [
     "include", "call_id", "arguments", "output", "summary", "encrypted_content", "conversation", "prompt", "schema",
     "mode", "namespace", "role", "content", "type", "text", "image_url", "url", "name", "function", "tool_calls",
     "tool_call_id", "id", "format", "options", "think", "images", "suffix", "raw", "keep_alive", "tool_name",
-    "num_predict", "logprobs", "best_of", "echo",
+    "num_predict", "logprobs", "best_of", "echo", "contents", "parts", "systemInstruction",
+    "system_instruction", "generationConfig", "thinkingConfig", "toolConfig", "functionCall", "functionResponse",
+    "inlineData", "fileData", "functionDeclarations", "responseSchema", "responseMimeType", "cachedContent",
 ]  # fmt: skip
 KINDS = [
     "user", "assistant", "tool", "text", "function", "message", "input_text", "reasoning", "function_call",

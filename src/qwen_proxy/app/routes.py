@@ -53,6 +53,35 @@ CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them 
     ),
     ClientRoute(method="POST", path="/v1/completions", summary="OpenAI's older completions", access=Access.KEY),
     ClientRoute(method="POST", path="/v1/embeddings", summary="Not offered: a 501 that says why", access=Access.KEY),
+    ClientRoute(
+        method="POST", path="/v1beta/models/{model}:generateContent", summary="Gemini's content", access=Access.KEY
+    ),
+    ClientRoute(
+        method="POST",
+        path="/v1beta/models/{model}:streamGenerateContent",
+        summary="The same, streamed",
+        access=Access.KEY,
+    ),
+    ClientRoute(
+        method="POST",
+        path="/v1beta/models/{model}:countTokens",
+        summary="Counts a prompt, costs nothing",
+        access=Access.KEY,
+    ),
+    ClientRoute(
+        method="POST", path="/v1/models/{model}:generateContent", summary="Gemini's, its version 1", access=Access.KEY
+    ),
+    ClientRoute(
+        method="POST", path="/v1/models/{model}:streamGenerateContent", summary="The same, streamed", access=Access.KEY
+    ),
+    ClientRoute(
+        method="POST",
+        path="/v1/models/{model}:countTokens",
+        summary="Counts a prompt, costs nothing",
+        access=Access.KEY,
+    ),
+    ClientRoute(method="GET", path="/v1beta/models", summary="The models, in Gemini's shape", access=Access.KEY),
+    ClientRoute(method="GET", path="/v1beta/models/{id}", summary="One model, in Gemini's shape", access=Access.KEY),
     ClientRoute(method="POST", path="/api/chat", summary="Ollama's chat", access=Access.KEY),
     ClientRoute(method="POST", path="/api/generate", summary="Ollama's completions", access=Access.KEY),
     ClientRoute(method="GET", path="/api/tags", summary="The models, in Ollama's shape", access=Access.KEY),
@@ -153,9 +182,10 @@ def _unknown(endpoints: Endpoints, unknown: UnknownRoutes) -> list[tuple[str, Se
 def _add_clients(
     app: web.Application, endpoints: Endpoints, clients: ClientHandlers, models_access: Callable[[], Access]
 ) -> None:
-    for path, group in groupby(PROTOCOLS, lambda route: route.path):
+    for paths, group in groupby(PROTOCOLS, lambda route: (route.path, route.also)):
         serve = _by_query([(each.query, _chat(endpoints, each, clients)) for each in group])
-        app.router.add_post(_place(path), serve, expect_handler=expect)
+        for path in filter(None, paths):
+            app.router.add_post(_place(path), serve, expect_handler=expect)
     for beside in RESPONSES_ROUTES:
         responses = clients.responses
         handler = responses.handler(beside.method, beside.path)
@@ -163,7 +193,8 @@ def _add_clients(
         app.router.add_route(beside.method, beside.path, serve, expect_handler=expect)
     for count in COUNTERS:
         handler = endpoints.endpoint(clients.counts.handler(count.protocol), count.protocol, Access.KEY, count.word)
-        app.router.add_post(_place(count.path), handler, expect_handler=expect)
+        for path in filter(None, (count.path, count.also)):
+            app.router.add_post(_place(path), handler, expect_handler=expect)
     models = clients.models
     for path, group in groupby(MODEL_LISTS, lambda route: route.path):
         listing = list(group)

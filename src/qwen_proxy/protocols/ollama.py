@@ -4,13 +4,9 @@ Shapes: Ollama's API reference (docs/api.md of its repository), as typed in the 
 JSON, and is what a client gets unless it says `"stream": false`; its last line has `done`, the reason and the numbers.
 A call's arguments are an object and come whole; calls have no ids, and a result names its tool. An error is a sentence
 in `error`, in the middle of a stream too. Durations are nanoseconds.
-
-A request without a message, or without a prompt, only loads a model there: it is answered at once.
 """
 
-import base64
-import binascii
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 from typing import Any, ClassVar, Final
@@ -33,262 +29,35 @@ from qwen_proxy.chat.events import (
     ToolCallStart,
     Usage,
 )
-from qwen_proxy.chat.models import Mode, ModelName, suffix_of
-from qwen_proxy.chat.request import (
-    ChatRequest,
-    ImagePart,
-    Message,
-    OutputFormat,
-    Part,
-    Reasoning,
-    ReasoningPart,
-    Role,
-    Sampling,
-    TextPart,
-    Tool,
-    ToolCallPart,
-    ToolResultPart,
-)
+from qwen_proxy.chat.models import Mode, suffix_of
+from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import Called, ChatResult, Reasoned
-from qwen_proxy.ground.errors import InvalidRequest, ProxyError, UnsupportedParameter
+from qwen_proxy.ground.errors import InvalidRequest, ProxyError
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols import bodies
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ListedModel, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.failures import failure_headers, without_details
 from qwen_proxy.protocols.limit_headers import openai_headers, timestamp
+from qwen_proxy.protocols.ollama_request import (
+    CHAT,
+    GENERATE,
+    HONOURED,
+    SHOW,
+    AskedBody,
+    GenerateBody,
+    chat_request,
+    generate_request,
+    options_without_effect,
+)
 from qwen_proxy.protocols.openai_errors import INTERNAL, terms_of
 from qwen_proxy.protocols.openai_media_text import media_text
-from qwen_proxy.protocols.unnamed_calls import CallNames
 
 _json: Final = msgspec.json.encode
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 VERSION_BODY: Final = _json({"version": __version__})
 NOTHING_RUNS_BODY: Final = _json({"models": []})
 NOTHING_USED: Final = Usage(prompt_tokens=0, completion_tokens=0)
-MOST_MESSAGES: Final = 10_000
-
-
-# --- shapes ------------------------------------------------------------------------------------------------
-
-
-class CalledBody(Struct):
-    name: str
-    arguments: dict[str, Any] = {}  # JSON enters here
-
-
-class CallBody(Struct):
-    function: CalledBody
-    id: str = ""
-
-
-class MessageBody(Struct):
-    """`name` is how older clients spell `tool_name`."""
-
-    role: str
-    content: str | None = None
-    thinking: str | None = None
-    images: list[str] | None = None
-    tool_calls: list[CallBody] | None = None
-    tool_name: str | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-
-
-class FunctionBody(Struct):
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None  # a JSON Schema: JSON enters here
-
-
-class ToolBody(Struct):
-    function: FunctionBody
-    type: str = "function"
-
-
-class OptionsBody(Struct):
-    num_predict: int | None = None
-    stop: str | list[str] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-
-
-class OptionNamesBody(Struct):
-    options: dict[str, Raw] = {}
-
-
-class AskedBody(Struct):
-    """What both routes take. `keep_alive` is for those that keep models in memory."""
-
-    model: str | None = None
-    stream: bool | None = None
-    format: str | dict[str, Any] | None = None  # a JSON Schema: JSON enters here
-    options: OptionsBody | None = None
-    think: bool | str | None = None
-    keep_alive: Raw = Raw()
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-
-
-class ChatBody(AskedBody):
-    messages: list[MessageBody] | None = None
-    tools: list[ToolBody] | None = None
-
-
-class GenerateBody(AskedBody):
-    prompt: str | None = None
-    suffix: str | None = None
-    system: str | None = None
-    images: list[str] | None = None
-    raw: bool | None = None
-
-
-class ShowBody(Struct):
-    """`name` is how older clients spell `model`."""
-
-    model: str | None = None
-    name: str | None = None
-
-
-_CHAT: Final = msgspec.json.Decoder(ChatBody)
-_GENERATE: Final = msgspec.json.Decoder(GenerateBody)
-_SHOW: Final = msgspec.json.Decoder(ShowBody)
-_OPTION_NAMES: Final = msgspec.json.Decoder(OptionNamesBody)
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-_HONOURED: Final = frozenset({*ChatBody.__struct_fields__, *GenerateBody.__struct_fields__})
-# The only options that have an effect: chat.qwen.ai takes none of the others.
-_HONOURED_OPTIONS: Final = frozenset({"num_predict", "stop"})
-
-
-# --- the request -------------------------------------------------------------------------------------------
-
-
-def _chat_request(body: ChatBody) -> ChatRequest:
-    tools = tuple(
-        Tool(tool.function.name, tool.function.description or "", tool.function.parameters) for tool in body.tools or ()
-    )
-    return _request(body, tuple(_messages(body.messages or ())), tools)
-
-
-def _generate_request(body: GenerateBody) -> ChatRequest:
-    if body.suffix:
-        raise UnsupportedParameter(
-            "suffix: the models here can't fill in a text between two others; leave it out", param="suffix"
-        )
-    if body.raw:
-        raise UnsupportedParameter(
-            "raw: the models here take conversations, not texts in a template of their own; leave it out", param="raw"
-        )
-    asked: list[Part] = [*_images(body.images, ""), *([TextPart(body.prompt)] if body.prompt else [])]
-    if not asked:
-        return _request(body, ())
-    said = [Message(Role.SYSTEM, (TextPart(body.system),))] if body.system else []
-    return _request(body, (*said, Message(Role.USER, tuple(asked))))
-
-
-def _request(body: AskedBody, messages: tuple[Message, ...], tools: tuple[Tool, ...] = ()) -> ChatRequest:
-    """Without a message, one that asks for no token."""
-    if body.logprobs or body.top_logprobs:
-        raise UnsupportedParameter("logprobs: no log probabilities are given here; leave it out", param="logprobs")
-    sampling = _sampling(body.options or OptionsBody())
-    return ChatRequest(
-        model=ModelName((body.model or "").removesuffix(":latest")),
-        messages=messages or (Message(Role.USER, (TextPart(""),)),),
-        tools=tools,
-        sampling=sampling if messages else Sampling(max_tokens=0),
-        reasoning=_reasoning(body.think),
-        output=_output(body.format),
-    )
-
-
-def _sampling(read: OptionsBody) -> Sampling:
-    """A `num_predict` below one is no limit. Raises InvalidRequest."""
-    stops = [read.stop] if isinstance(read.stop, str) else read.stop or []
-    return Sampling(
-        temperature=read.temperature,
-        top_p=read.top_p,
-        top_k=read.top_k,
-        max_tokens=read.num_predict if read.num_predict is not None and read.num_predict > 0 else None,
-        stop=bodies.checked_stops(stops, "options.stop"),
-        seed=read.seed,
-        presence_penalty=read.presence_penalty,
-        frequency_penalty=read.frequency_penalty,
-    )
-
-
-def _reasoning(think: bool | str | None) -> Reasoning:
-    if isinstance(think, str):
-        return Reasoning(enabled=think not in ("", "none", "false"), effort=think or None)
-    return Reasoning(enabled=think)
-
-
-def _output(format: str | dict[str, Any] | None) -> OutputFormat | None:
-    if isinstance(format, dict):
-        return OutputFormat(schema=format, strict=True)
-    if format not in (None, "", "json"):
-        raise InvalidRequest("format must be 'json' or a JSON Schema", param="format")
-    return OutputFormat() if format else None
-
-
-def _messages(messages: Sequence[MessageBody]) -> Iterator[Message]:
-    if len(messages) > MOST_MESSAGES:
-        raise InvalidRequest(f"messages: at most {MOST_MESSAGES} are taken", param="messages")
-    names = CallNames()
-    for i, message in enumerate(messages):
-        path = f"messages[{i}]"
-        text = (TextPart(message.content),) if message.content else ()
-        match message.role:
-            case "system" | "developer":
-                yield Message(Role.SYSTEM, text)
-            case "user":
-                yield Message(Role.USER, (*_images(message.images, f"{path}."), *text))
-            case "assistant":
-                yield Message(Role.ASSISTANT, tuple(_assistant(message, names)))
-            case "tool":
-                inner = (*text, *_images(message.images, f"{path}."))
-                yield Message(Role.USER, (ToolResultPart(_answered(message, names), inner),))
-            case role:
-                raise InvalidRequest(
-                    f"unknown role {role[:40]!r}; the roles are system, user, assistant and tool", param=f"{path}.role"
-                )
-
-
-def _assistant(message: MessageBody, names: CallNames) -> Iterator[Part]:
-    if message.thinking:
-        yield ReasoningPart(message.thinking)
-    if message.content:
-        yield TextPart(message.content)
-    for call in message.tool_calls or ():
-        name = call.function.name
-        yield ToolCallPart(names.called(name, call.id), name, _json(call.function.arguments).decode())
-
-
-def _answered(message: MessageBody, names: CallNames) -> str:
-    return names.answered(message.tool_name or message.name or "", message.tool_call_id or "") or "call"
-
-
-def _images(images: Sequence[str] | None, path: str) -> Iterator[ImagePart]:
-    """They come as Base64 without a word of what they are: their first bytes tell."""
-    for i, image in enumerate(images or ()):
-        if image.startswith("data:"):
-            yield ImagePart(image)
-            continue
-        try:
-            first = base64.b64decode(image[:24], validate=True)
-        except (binascii.Error, ValueError) as error:
-            param = f"{path}images[{i}]"
-            raise InvalidRequest(f"{param} must be a picture in Base64", param=param) from error
-        kind = next((kind for mark, kind in _PICTURES if mark in first[:12]), "png")
-        yield ImagePart(f"data:image/{kind};base64,{image}")
-
-
-_PICTURES: Final = ((b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"WEBP", "webp"), (b"BM", "bmp"))
-
-
-# --- the reply ---------------------------------------------------------------------------------------------
 
 
 class Manner(Struct, frozen=True, kw_only=True):
@@ -504,9 +273,9 @@ class OllamaChat(Ollama):
     heartbeat: ClassVar[bytes] = b'{"message":{"role":"assistant","content":""},"done":false}\n'
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> OllamaCall:
-        body, ignored = bodies.decode(incoming.body, _CHAT, _HONOURED)
-        ignored += _options_without_effect(incoming.body)
-        return _parsed(body, _chat_request(body), ignored, options, is_load=not body.messages)
+        body, ignored = bodies.decode(incoming.body, CHAT, HONOURED)
+        ignored += options_without_effect(incoming.body)
+        return _parsed(body, chat_request(body), ignored, options, is_load=not body.messages)
 
 
 class OllamaGenerate(Ollama):
@@ -516,16 +285,10 @@ class OllamaGenerate(Ollama):
     heartbeat: ClassVar[bytes] = b'{"response":"","done":false}\n'
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> OllamaCall:
-        body, ignored = bodies.decode(incoming.body, _GENERATE, _HONOURED, "prompt")
-        ignored += _options_without_effect(incoming.body)
+        body, ignored = bodies.decode(incoming.body, GENERATE, HONOURED, "prompt")
+        ignored += options_without_effect(incoming.body)
         is_load = not body.prompt and not body.images
-        return _parsed(body, _generate_request(body), ignored, options, is_load=is_load)
-
-
-def _options_without_effect(body: bytes) -> tuple[str, ...]:
-    named = bodies.read(Raw(body), _OPTION_NAMES)
-    names = [] if named is None else [name for name in named.options if name not in _HONOURED_OPTIONS]
-    return tuple(f"options.{name}" for name in names if bodies.is_plain_name(name))
+        return _parsed(body, generate_request(body), ignored, options, is_load=is_load)
 
 
 def _parsed(
@@ -551,7 +314,7 @@ class OllamaModels(Ollama):
         return _json({"models": [_tag(model) for model in models]})
 
     def asked(self, incoming: Incoming) -> str:
-        body, _ = bodies.decode(incoming.body, _SHOW, frozenset(), "model")
+        body, _ = bodies.decode(incoming.body, SHOW, frozenset(), "model")
         name = body.model or body.name
         if not name:
             raise InvalidRequest("`model` is missing", param="model")

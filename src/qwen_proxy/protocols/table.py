@@ -12,6 +12,8 @@ from msgspec import Struct
 from qwen_proxy.protocols.anthropic_messages import AnthropicCount, AnthropicMessages
 from qwen_proxy.protocols.anthropic_models import AnthropicModels
 from qwen_proxy.protocols.base import ClientProtocol, CountProtocol, Dialect, ModelsProtocol, ShowProtocol
+from qwen_proxy.protocols.gemini import GeminiArray, GeminiCount, GeminiEvents, GeminiGenerate
+from qwen_proxy.protocols.gemini_models import GeminiModels
 from qwen_proxy.protocols.ollama import (
     NOTHING_RUNS_BODY,
     VERSION_BODY,
@@ -29,7 +31,7 @@ class ProtocolRoute(Struct, frozen=True):
     """`name` is for logs and tests; the protocol is served at POST `path`. word: as keys are limited to it.
 
     query: where it is named, as in `alt=sse`, only requests with that in their query are meant. Of routes with one
-    path, the last one has none.
+    path, the last one has none. also: another path for the same.
     is_kept: its replies are stored (api.responses).
     """
 
@@ -38,16 +40,18 @@ class ProtocolRoute(Struct, frozen=True):
     word: str
     protocol: ClientProtocol
     query: str = ""
+    also: str = ""
     is_kept: bool = False
 
 
 class CountRoute(Struct, frozen=True):
-    """Served at POST `path`."""
+    """Served at POST `path`. also: another path for the same."""
 
     name: str
     path: str
     word: str
     protocol: CountProtocol
+    also: str = ""
 
 
 class ModelsRoute(Struct, frozen=True):
@@ -91,20 +95,35 @@ class RefusedRoute(Struct, frozen=True):
     instead: str
 
 
+# gemini-cli asks the first of these versions, Google's SDKs the second.
+_GEMINI: Final = ("/v1beta/models/{model}", "/v1/models/{model}")
+_GENERATE, _STREAM, _COUNT = (
+    tuple(model + method for model in _GEMINI)
+    for method in (":generateContent", ":streamGenerateContent", ":countTokens")
+)
+
 PROTOCOLS: Final = (
     ProtocolRoute("openai_chat", "/v1/chat/completions", "chat", OpenAIChat()),
     ProtocolRoute("anthropic_messages", "/v1/messages", "messages", AnthropicMessages()),
     ProtocolRoute("openai_completions", "/v1/completions", "completions", OpenAICompletions()),
     ProtocolRoute("openai_responses", "/v1/responses", "responses", OpenAIResponses(), is_kept=True),
+    ProtocolRoute("gemini", _GENERATE[0], "gemini", GeminiGenerate(), also=_GENERATE[1]),
+    ProtocolRoute("gemini_events", _STREAM[0], "gemini", GeminiEvents(), query="alt=sse", also=_STREAM[1]),
+    ProtocolRoute("gemini_array", _STREAM[0], "gemini", GeminiArray(), also=_STREAM[1]),
     ProtocolRoute("ollama_chat", "/api/chat", "ollama", OllamaChat()),
     ProtocolRoute("ollama_generate", "/api/generate", "ollama", OllamaGenerate()),
 )
 
-COUNTERS: Final = (CountRoute("anthropic_count", "/v1/messages/count_tokens", "messages", AnthropicCount()),)
+COUNTERS: Final = (
+    CountRoute("anthropic_count", "/v1/messages/count_tokens", "messages", AnthropicCount()),
+    CountRoute("gemini_count", _COUNT[0], "gemini", GeminiCount(), also=_COUNT[1]),
+)
 
 MODEL_LISTS: Final = (
     ModelsRoute("anthropic", "/v1/models", "/v1/models/{id}", AnthropicModels(), header="anthropic-version"),
+    ModelsRoute("gemini_v1", "/v1/models", "/v1/models/{id}", GeminiModels(), header="x-goog-api-key"),
     ModelsRoute("openai", "/v1/models", "/v1/models/{id}", OpenAIModels()),
+    ModelsRoute("gemini", "/v1beta/models", "/v1beta/models/{id}", GeminiModels()),
     ModelsRoute("ollama", "/api/tags", "", OllamaModels()),
 )
 

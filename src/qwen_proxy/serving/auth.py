@@ -2,7 +2,8 @@
 
 | carrier | what it needs besides |
 |---|---|
-| `Authorization: Bearer KEY`, `Authorization: KEY`, `x-api-key: KEY` | nothing |
+| `Authorization: Bearer KEY`, `Authorization: KEY`, `x-api-key: KEY`, `x-goog-api-key: KEY` | nothing |
+| `?key=KEY` | a path of Gemini's API: `/v1beta/…`, `/v1/models/…` |
 | the cookie of a session, in a request without any of those | a host name of this server |
 | the same, but for GET and HEAD | also a page of this server as its origin, and the session's `x-csrf-token` |
 """
@@ -54,11 +55,15 @@ class KeyRing(Protocol):
 
 
 class Visit(Struct, frozen=True, kw_only=True):
-    """What is known of a request before its body is read. peer: the address of the connection's other end."""
+    """What is known of a request before its body is read. peer: the address of the connection's other end.
+
+    query_key: the key in the query, on routes where one may be.
+    """
 
     method: str
     headers: Mapping[str, str]
     peer: str
+    query_key: str = ""
 
     @property
     def host(self) -> str:
@@ -95,8 +100,7 @@ def presented_keys(headers: Mapping[str, str]) -> list[str]:
     if (authorization := headers.get("Authorization")) is not None:
         scheme, _, rest = authorization.strip().partition(" ")
         found.append(rest.strip() if scheme.casefold() == "bearer" else authorization.strip())
-    if (api_key := headers.get("x-api-key")) is not None:
-        found.append(api_key.strip())
+    found += [headers[name].strip() for name in ("x-api-key", "x-goog-api-key") if name in headers]
     return found
 
 
@@ -115,6 +119,8 @@ class Authenticator:
         if access is Access.OPEN:
             return None
         presented = presented_keys(visit.headers)
+        if visit.query_key:
+            presented.append(visit.query_key)
         if any(presented):
             admitted = Admitted(await self._by_key(presented, visit, access))
         else:

@@ -30,6 +30,8 @@ from qwen_proxy.serving.unpacking import unpacked
 
 log = logging.getLogger(__name__)
 
+KEY_IN_QUERY = ("/v1beta/", "/v1/models/")  # Gemini's API takes one there; elsewhere a query is no place for a key
+
 LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
 
 
@@ -206,7 +208,12 @@ def _account(trace: Trace) -> str:
 
 
 def visit_of(request: web.Request) -> Visit:
-    return Visit(method=request.method, headers=request.headers, peer=request.remote or "")
+    return Visit(
+        method=request.method,
+        headers=request.headers,
+        peer=request.remote or "",
+        query_key=request.query.get("key", "") if request.path.startswith(KEY_IN_QUERY) else "",
+    )
 
 
 def _status(exchange: Exchange, response: web.StreamResponse | None) -> int:

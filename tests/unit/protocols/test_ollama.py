@@ -126,7 +126,7 @@ def test_options_are_read_and_those_without_effect_are_named() -> None:
         keep_alive="5m",
         template="{{ .Prompt }}",
     )
-    assert (call.request.model.base, call.ignored_fields, call.stream) == ("m", ("template",), True)
+    assert (call.request.model.base, call.ignored_fields, call.stream) == ("m", ("keep_alive", "template"), True)
     options = {
         "num_predict": 5, "stop": "END", "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": 7, "num_ctx": 4096,
         "presence_penalty": 1, "frequency_penalty": 1, "not a word": 1,

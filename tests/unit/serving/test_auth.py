@@ -1,6 +1,7 @@
 """One decision for every carrier of a key."""
 
 import pytest
+from msgspec import structs
 
 from qwen_proxy.config.keys import Role
 from qwen_proxy.ground.errors import (
@@ -31,6 +32,9 @@ CARRIERS: list[dict[str, str]] = [
     {"Authorization": "bearer   KEY "},
     {"Authorization": "KEY"},
     {"x-api-key": "KEY"},
+    {"x-goog-api-key": "KEY"},
+    {"query": "KEY"},
+    {"query": "KEY", "x-goog-api-key": "dummy"},
     {"Authorization": "Bearer dummy", "x-api-key": "KEY"},
 ]
 
@@ -40,7 +44,9 @@ def visit(headers: dict[str, str] | None = None, method: str = "GET", peer: str 
 
 
 def carried(carrier: dict[str, str], key: str) -> Visit:
-    return visit({name: value.replace("KEY", key) for name, value in carrier.items()})
+    headers = {name: value.replace("KEY", key) for name, value in carrier.items()}
+    query_key = headers.pop("query", "")
+    return structs.replace(visit(headers), query_key=query_key)
 
 
 class House:
