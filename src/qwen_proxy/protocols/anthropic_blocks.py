@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from qwen_proxy.chat import markdown
-from qwen_proxy.chat.events import Finish, FinishReason, MediaKind, MediaOutput, Source, Usage
+from qwen_proxy.chat.events import Finish, FinishReason, MediaOutput, Source, Usage
 from qwen_proxy.chat.result import Called, Reasoned, Said
+from qwen_proxy.protocols.media_text import media_text
 
 Block = dict[str, object]
 
@@ -108,12 +108,6 @@ def blocks(
         place = next((i for i, block in enumerate(made) if block["type"] == "text"), len(made))
         made[place:place] = search(sources, use_id)
     return made
-
-
-def media_text(event: MediaOutput) -> str:
-    """A picture or clip inside the text, as Markdown."""
-    mark = "![image]" if event.kind is MediaKind.IMAGE else "[video]"
-    return f"\n{mark}({markdown.target(event.url)})\n"
 
 
 def stopped(finish: Finish, *, has_calls: bool) -> Block:

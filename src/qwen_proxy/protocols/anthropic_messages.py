@@ -43,6 +43,7 @@ from qwen_proxy.protocols.anthropic_request import request
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.bodies import refuse_ignored
 from qwen_proxy.protocols.limit_headers import anthropic_headers
+from qwen_proxy.protocols.media_text import media_text
 
 _json: Final = msgspec.json.encode
 
@@ -248,7 +249,7 @@ class EventWriter:
         return self._delta(text) if text else b""
 
     def _media(self, run: Iterable[MediaOutput]) -> bytes:
-        return self._text([TextDelta(blocks.media_text(event)) for event in run])
+        return self._text([TextDelta(media_text(event)) for event in run])
 
     def _sources(self, run: Iterable[SourcesFound]) -> bytes:
         sources = [source for event in run for source in event.sources]

@@ -37,7 +37,7 @@ from qwen_proxy.protocols.gemini_body import COUNT, GenerateBody, GenerationBody
 from qwen_proxy.protocols.gemini_errors import error_body, error_reply
 from qwen_proxy.protocols.gemini_request import request
 from qwen_proxy.protocols.limit_headers import openai_headers
-from qwen_proxy.protocols.openai_media_text import media_text
+from qwen_proxy.protocols.media_text import media_text
 
 _json: Final = msgspec.json.encode
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])

@@ -38,6 +38,7 @@ from qwen_proxy.protocols import bodies
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ListedModel, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.failures import failure_headers, without_details
 from qwen_proxy.protocols.limit_headers import openai_headers, timestamp
+from qwen_proxy.protocols.media_text import media_text
 from qwen_proxy.protocols.ollama_request import (
     CHAT,
     GENERATE,
@@ -50,7 +51,6 @@ from qwen_proxy.protocols.ollama_request import (
     options_without_effect,
 )
 from qwen_proxy.protocols.openai_errors import INTERNAL, terms_of
-from qwen_proxy.protocols.openai_media_text import media_text
 
 _json: Final = msgspec.json.encode
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])

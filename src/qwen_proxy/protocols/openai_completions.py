@@ -33,8 +33,8 @@ from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols import bodies
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.limit_headers import openai_headers
+from qwen_proxy.protocols.media_text import media_text
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
-from qwen_proxy.protocols.openai_media_text import media_text
 
 _json: Final = msgspec.json.encode
 

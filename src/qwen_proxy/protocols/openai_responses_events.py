@@ -35,7 +35,7 @@ from qwen_proxy.chat.events import (
 from qwen_proxy.chat.result import Called, ChatResult, Reasoned, Said
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import ReplyFacts
-from qwen_proxy.protocols.openai_media_text import media_text
+from qwen_proxy.protocols.media_text import media_text
 from qwen_proxy.protocols.openai_responses_output import (
     CANCELLED,
     IN_PROGRESS,

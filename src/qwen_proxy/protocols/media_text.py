@@ -1,4 +1,4 @@
-"""A picture or clip inside a text, for protocols of OpenAI's whose replies have no place of their own for it. Pure."""
+"""A picture or clip inside a text, for protocols whose replies have no place of their own for it. Pure."""
 
 from qwen_proxy.chat import markdown
 from qwen_proxy.chat.events import MediaKind, MediaOutput
