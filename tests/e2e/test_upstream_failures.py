@@ -49,7 +49,8 @@ FAILED = Told(502, "upstream_error", "upstream_unavailable")
 OVERLOADED = Told(503, "upstream_error", "upstream_unavailable")
 TIMED_OUT = Told(504, "upstream_error", "upstream_timeout")
 NO_MODEL = Told(404, "invalid_request_error", "model_not_found")
-REFUSED = Told(400, "invalid_request_error", None)
+REFUSED = Told(400, "invalid_request_error", "invalid_input")  # the site's own word
+INVALID = Told(400, "invalid_request_error", "RequestValidationError")
 CONTENT = Told(400, "invalid_request_error", "content_policy_violation")
 
 BEFORE_THE_STREAM: dict[str, tuple[Callable[[], Reply], Told]] = {
@@ -64,7 +65,7 @@ BEFORE_THE_STREAM: dict[str, tuple[Callable[[], Reply], Told]] = {
     "chat not found": (lambda: not_found("CHAT_NOT_FOUND: the chat does not exist."), FAILED),
     "model not found": (lambda: not_found("Model not found"), NO_MODEL),
     "internal_error": (internal_error, FAILED),
-    "validation": (lambda: validation_error("Field required: query.chat_id"), REFUSED),
+    "validation": (lambda: validation_error("Field required: query.chat_id"), INVALID),
     "high demand": (overloaded, OVERLOADED),
     "rate increased": (lambda: overloaded("Request rate increased too quickly."), OVERLOADED),
     "allocated quota": (lambda: overloaded("Allocated quota exceeded, please wait", 429), OVERLOADED),
