@@ -76,6 +76,19 @@ async def test_the_sdk_calls_a_function_by_itself() -> None:
         assert reply.text is not None and "18 degrees in Paris" in reply.text
 
 
+async def test_an_answer_of_a_schema() -> None:
+    async with running() as gateway, sdk(gateway) as client:
+        config = types.GenerateContentConfig(
+            response_mime_type="application/json",
+            response_schema=types.Schema(
+                type=types.Type.OBJECT, properties={"name": types.Schema(type=types.Type.STRING)}, required=["name"]
+            ),
+        )
+        asked = '[[sim json {"name": "Ada"}]] Who?'
+        reply = await client.models.generate_content(model=MODEL, contents=asked, config=config)
+        assert reply.parsed == {"name": "Ada"}
+
+
 async def test_a_search_gives_its_grounds() -> None:
     async with running() as gateway, sdk(gateway) as client:
         config = types.GenerateContentConfig(tools=[types.Tool(google_search=types.GoogleSearch())])

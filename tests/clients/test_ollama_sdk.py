@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import ollama
 import pytest
 
@@ -87,3 +88,30 @@ async def test_failures_are_sentences_also_in_the_middle_of_a_stream() -> None:
         with pytest.raises(ollama.ResponseError) as broken:
             [piece async for piece in stream]
         assert "quota" in broken.value.error
+
+
+async def test_a_tool_is_called_and_its_result_told() -> None:
+    def get_weather(city: str) -> str:
+        """The weather of a city.
+
+        Args:
+            city: Its name.
+        """
+        return f"18 degrees in {city}"
+
+    async with running() as gateway, sdk(gateway) as client:
+        messages = said("[[sim agent get_weather city=Paris | say It says: {result}]] What is the weather?")
+        first = await client.chat(model=MODEL, messages=messages, tools=[get_weather])
+        assert first.message.tool_calls is not None
+        (call,) = first.message.tool_calls
+        assert (call.function.name, dict(call.function.arguments)) == ("get_weather", {"city": "Paris"})
+        result = {"role": "tool", "tool_name": "get_weather", "content": get_weather(**call.function.arguments)}
+        reply = await client.chat(model=MODEL, messages=[*messages, first.message, result], tools=[get_weather])
+        assert "18 degrees in Paris" in (reply.message.content or "")
+
+
+async def test_an_answer_of_a_schema() -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    async with running() as gateway, sdk(gateway) as client:
+        reply = await client.generate(model=MODEL, prompt='[[sim json {"name": "Ada"}]] Who?', format=schema)
+        assert msgspec.json.decode(reply.response or "") == {"name": "Ada"}
