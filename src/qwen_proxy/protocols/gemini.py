@@ -137,8 +137,8 @@ class ChunkWriter:
 
     def _thought(self, run: Iterable[ReasoningDelta]) -> bytes:
         text = "".join([event.text for event in run])
-        shown = self._part({"text": text, "thought": True}) if text and self._shows_thoughts else b""
-        return self._closed() + shown
+        closed = self._closed()  # first, since the first chunk opens an array
+        return closed + (self._part({"text": text, "thought": True}) if text and self._shows_thoughts else b"")
 
     def _media(self, run: Iterable[MediaOutput]) -> bytes:
         return self._closed() + self._part({"text": "".join([media_text(event) for event in run])})

@@ -456,6 +456,11 @@ def test_an_array_grows_and_ends() -> None:
     written = writer.encode([TextDelta("a")]) + writer.encode([TextDelta("b"), Finish(FinishReason.STOP)])
     told = msgspec.json.decode(written + call.trailer(FACTS, USAGE))
     assert [each["candidates"][0]["content"]["parts"][0]["text"] for each in told] == ["a", "b", ""]
+    thinking = parsed(protocol=GeminiArray(), generationConfig=THOUGHTS).encoder(FACTS, 0)
+    told = msgspec.json.decode(
+        thinking.encode([ToolCallStart("c1", "now"), ReasoningDelta("Hm"), Finish(FinishReason.STOP)]) + b"]"
+    )
+    assert ["functionCall" in each["candidates"][0]["content"]["parts"][0] for each in told] == [True, False, False]
     broken = call.encoder(FACTS, 0)
     told = msgspec.json.decode(broken.encode([TextDelta("a")]) + broken.fail(ReplyCut()))
     assert told[1]["error"]["status"] == "UNAVAILABLE"
