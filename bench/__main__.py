@@ -21,6 +21,7 @@ import msgspec
 
 from bench import hotspots, proxies, report
 from bench.load import Task
+from bench.proxies import Door
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PRODUCT, BARE, NGINX = "product", "bare", "nginx"
@@ -35,9 +36,14 @@ BURST = report.Quantity("bursts of 500 events: CPU", "us/event", BARE, 2.0)
 PACKED = report.Quantity("  the same in 16 KB chunks", "us/event", BARE)
 SHORT = report.Quantity("short streamed chat: CPU", "us/chat", BARE, 1.4)
 CALLS = report.Quantity("  upstream calls", "a chat")
-QUANTITIES = (STREAM_CPU, STREAM_CPU_FLOOR, LATE, LATE_MEDIAN, MEMORY, FIRST, BURST, PACKED, SHORT, CALLS)
+PASSED = report.Quantity("passthrough, 500 streams x 20 events/s: CPU", "us/event", NGINX, 3.5)
+PASSED_LATE = report.Quantity("  lateness of an event, p99", "ms")
+PASSED_SHORT = report.Quantity("passthrough, short chat in one piece: CPU", "us/chat", NGINX, 14.0)
+QUANTITIES = (STREAM_CPU, STREAM_CPU_FLOOR, LATE, LATE_MEDIAN, MEMORY, FIRST, BURST, PACKED, SHORT, CALLS,
+              PASSED, PASSED_LATE, PASSED_SHORT)  # fmt: skip
 
-SCENARIOS = ("streams", "bursts", "packed", "shorts")
+PASSTHROUGH = "passthrough-streams", "passthrough-shorts"
+SCENARIOS = ("streams", "bursts", "packed", "shorts", *PASSTHROUGH)
 
 
 class Bench:
@@ -45,7 +51,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, home: Path) -> None:
         self._quick: bool = options.quick
-        self._scenarios = tuple(name for name in SCENARIOS if name in options.scenarios.split(","))
+        self._scenarios = scenarios(options.scenarios)
         self._longer = 4 if options.profile else 1  # samples are few where little is computed
         self._rounds: int = options.rounds or (1 if options.quick else 4)
         cores = sorted(os.sched_getaffinity(0))
@@ -65,30 +71,37 @@ class Bench:
 
     def run(self) -> None:
         for number in range(1, self._rounds + 1):
-            with ExitStack() as stack:
-                started: dict[str, tuple[int, int, int]] = {}
-                for name in self.columns:
-                    # Each has an upstream of its own, whose counts are then of its calls alone.
-                    port, upstream_port = proxies.free_port(), proxies.free_port()
-                    stack.enter_context(self._programs.upstream(upstream_port))
-                    pid = stack.enter_context(self._programs.proxy(name, port, upstream_port))
-                    started[name] = (port, pid, upstream_port)
-                # Memory first: what a process has once held it does not give back, and would hide the streams.
-                for scenario in self._scenarios:
-                    for name in self._order(number):
-                        print(f"round {number} of {self._rounds}: {scenario}, {name}", file=sys.stderr, flush=True)
-                        self._measure(scenario, name, self._task(scenario, *started[name]))
+            for door in Door:
+                self._round(number, door)
+
+    def _round(self, number: int, door: Door) -> None:
+        wanted = [scenario for scenario in self._scenarios if door_of(scenario) is door]
+        taking_part = [name for name in self._order(number) if wanted and can_take(name, door)]
+        with ExitStack() as stack:
+            started: dict[str, tuple[int, int, int]] = {}
+            for name in taking_part:
+                # Each has an upstream of its own, whose counts are then of its calls alone.
+                port, upstream_port = proxies.free_port(), proxies.free_port()
+                stack.enter_context(self._programs.upstream(upstream_port))
+                pid = stack.enter_context(self._programs.proxy(name, door, port, upstream_port))
+                started[name] = (port, pid, upstream_port)
+            # Memory first: what a process has once held it does not give back, and would hide the streams.
+            for scenario in wanted:
+                for name in taking_part:
+                    print(f"round {number} of {self._rounds}: {scenario}, {name}", file=sys.stderr, flush=True)
+                    self._measure(scenario, name, self._task(scenario, *started[name]))
 
     def profile(self) -> Iterator[tuple[str, str, str]]:
         """Each scenario once over each proxy, sampled: (scenario, proxy, stacks with their counts)."""
         assert self._stacks is not None
         for scenario in self._scenarios:
-            for name in self.columns:
+            door = door_of(scenario)
+            for name in (name for name in self.columns if can_take(name, door)):
                 self._stacks.mkdir()
                 upstream_port, port = proxies.free_port(), proxies.free_port()
                 with (
                     self._programs.upstream(upstream_port),
-                    self._programs.proxy(name, port, upstream_port) as pid,
+                    self._programs.proxy(name, door, port, upstream_port) as pid,
                 ):
                     self._measure(scenario, name, self._task(scenario, port, pid, upstream_port))
                 yield scenario, name, "".join(file.read_text() for file in self._stacks.iterdir())
@@ -102,6 +115,7 @@ class Bench:
     def _task(self, scenario: str, port: int, pid: int, upstream_port: int) -> Task:
         window = 2.5 if self._quick else 5.0
         short = window / 2 * self._longer
+        kind = {"packed": "bursts"}.get(scenario, scenario.removeprefix("passthrough-"))
         counts, seconds = {
             "streams": (
                 {"streams": 500, "rate": 20, "probe_rate": 40},
@@ -110,10 +124,10 @@ class Bench:
             "bursts": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 0}, {"warm": 0.5, "window": short}),
             "packed": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 16384}, {"warm": 0.5, "window": short}),
             "shorts": ({"connections": 8, "warm": 20, "each": (100 if self._quick else 250) * self._longer}, {}),
-        }[scenario]
+        }[scenario.removeprefix("passthrough-")]
         return Task(
-            scenario="bursts" if scenario == "packed" else scenario, port=port, pid=pid, core=self._core,
-            upstream_port=upstream_port, key=proxies.KEY, counts=counts, seconds=seconds,
+            scenario=kind, port=port, pid=pid, core=self._core, upstream_port=upstream_port, key=proxies.KEY,
+            direct=door_of(scenario).target, stream=scenario != "passthrough-shorts", counts=counts, seconds=seconds,
         )  # fmt: skip
 
     def _measure(self, scenario: str, name: str, task: Task) -> None:
@@ -140,9 +154,31 @@ class Bench:
                 note(FIRST, result["proxied_ms"]["p50"] - result["direct_ms"]["p50"])
             case "bursts" | "packed":
                 note(BURST if scenario == "bursts" else PACKED, result["cpu"] / result["events"] * 1e6)
+            case "passthrough-streams":
+                note(PASSED, result["cpu"] / result["events"] * 1e6)
+                note(PASSED_LATE, result["late_ms"]["p99"])
+            case "passthrough-shorts":
+                note(PASSED_SHORT, result["cpu"] / result["chats"] * 1e6)
             case _:
                 note(SHORT, result["cpu"] / result["chats"] * 1e6)
                 note(CALLS, result["calls_per_chat"])
+
+
+def scenarios(wanted: str) -> tuple[str, ...]:
+    """Names by comma; `passthrough` is both of its kind."""
+    names = {name for part in wanted.split(",") for name in (PASSTHROUGH if part == "passthrough" else (part,))}
+    if unknown := names - set(SCENARIOS):
+        raise SystemExit(f"no scenarios: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}, passthrough")
+    return tuple(name for name in SCENARIOS if name in names)
+
+
+def door_of(scenario: str) -> Door:
+    return Door.API if scenario in PASSTHROUGH else Door.SITE
+
+
+def can_take(proxy: str, door: Door) -> bool:
+    """The bare proxy makes the calls of the site; to an API nginx makes the same one call."""
+    return proxy != BARE or door is Door.SITE
 
 
 def machine() -> dict[str, object]:

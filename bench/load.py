@@ -1,15 +1,16 @@
 """The load: streams, bursts and short chats against one proxy, measured from the client's side.
 
 Runs in a process of its own (`python -m bench.load '{...}'`, a `Task` as JSON), prints one JSON object. Replies are
-not parsed but searched: every event holds the time at which it was due after an `@` (bench.upstream), a reply ends
-with the last chunk. CPU time and memory of the proxy under load are read here too, so that the window they span is
-the one whose events were counted.
+not parsed but searched: every event holds the time at which it was due after an `@` (bench.replies), a reply ends
+with the last chunk, or where its head says. CPU time and memory of the proxy under load are read here too, so that
+the window they span is the one whose events were counted.
 """
 
 import asyncio
 import gc
 import json
 import random
+import re
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -17,15 +18,20 @@ import msgspec
 import uvloop
 
 from bench.processes import core_seconds, cpu_seconds, memory_kb
+from bench.replies import MODEL
 from bench.report import summary
 from bench.upstream import now_micros
 
 _STAMP = 17  # "@" and sixteen digits
+_WHOLE = re.compile(rb"\A.*?\r\ncontent-length: *(\d+).*?\r\n\r\n", re.IGNORECASE | re.DOTALL)
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One measurement: `scenario` names a function of this module, `counts` are its sizes, `seconds` its times."""
+    """One measurement: `scenario` names a function of this module, `counts` are its sizes, `seconds` its times.
+
+    direct: where the upstream itself takes the same request. stream: whether replies are wanted as events.
+    """
 
     scenario: str
     port: int
@@ -33,6 +39,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     core: int
     upstream_port: int
     key: str
+    direct: str
+    stream: bool = True
     counts: dict[str, int]
     seconds: dict[str, float]
 
@@ -55,6 +63,7 @@ class Client(asyncio.Protocol):
         self._tail = b""
         self._asked_at = 0
         self._begun = False
+        self._left = -1  # bytes to come of an answer that has a length
         self._ended: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
         self.first_event_micros: int | None = None
@@ -84,6 +93,9 @@ class Client(asyncio.Protocol):
             self._begun = True
             if not data.startswith(b"HTTP/1.1 200"):
                 self._end(data[:300].decode(errors="replace"))
+            whole = _WHOLE.match(data)
+            self._left = whole.end() + int(whole[1]) if whole else -1
+        self._left -= len(data)
         if self._tail:
             data = self._tail + data
         end = len(data)
@@ -91,7 +103,7 @@ class Client(asyncio.Protocol):
         while 0 <= found <= end - _STAMP:
             self._event(data[found + 1 : found + _STAMP], now)
             found = data.find(b"@", found + _STAMP)
-        if data.endswith(_LAST_CHUNK):
+        if data.endswith(_LAST_CHUNK) or self._left == 0:
             self._end(None if self.first_event_micros is not None else "no event in the reply")
         else:
             # A stamp that was cut, or what may be the beginning of the last chunk: neither is counted twice.
@@ -121,19 +133,20 @@ class Load:
         self.probes = Recorder()
 
     def request(self, text: str) -> bytes:
-        """A streamed chat, as a program sends it."""
+        """A chat, as a program sends it."""
         body = json.dumps(
-            {"model": "qwen3.7-plus", "stream": True, "messages": [{"role": "user", "content": text}]}
+            {"model": MODEL, "stream": self.task.stream, "messages": [{"role": "user", "content": text}]}
         ).encode()
+        accept = "text/event-stream" if self.task.stream else "application/json"
         head = (
             "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Accept: text/event-stream\r\nAuthorization: Bearer {self.task.key}\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Accept: {accept}\r\nAuthorization: Bearer {self.task.key}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 
     def direct_request(self, text: str) -> bytes:
         """The same to the upstream itself: the one call that answers."""
-        return self.request(text).replace(b"/v1/chat/completions", b"/api/v2/chat/completions?chat_id=direct", 1)
+        return self.request(text).replace(b"/v1/chat/completions", self.task.direct.encode(), 1)
 
     async def connect(self, port: int, recorder: Recorder) -> Client:
         _, client = await asyncio.get_running_loop().create_connection(lambda: Client(recorder), "127.0.0.1", port)

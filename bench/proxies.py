@@ -1,5 +1,6 @@
 """The programs of a run: the upstream, and the proxies that are compared. Each is entered with `with`."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 
 KEY = "sk-bench-0123456789abcdef0123456789abcdef"
@@ -27,12 +29,24 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=1024; keepalive_requests 1000000; keepalive_timeout 300s;
     location = /v1/chat/completions {{
-      proxy_pass http://site/api/v2/chat/completions?chat_id=nginx;
+      proxy_pass http://site{target};
       proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_read_timeout 300s;
     }}
   }}
 }}
 """
+
+
+class Door(Enum):
+    """What the upstream plays."""
+
+    SITE = "site"  # chat.qwen.ai
+    API = "api"  # a server that speaks OpenAI's chat completions
+
+    @property
+    def target(self) -> str:
+        """Where the upstream takes a completion."""
+        return "/v1/chat/completions" if self is Door.API else "/api/v2/chat/completions?chat_id=bench"
 
 
 def free_port() -> int:
@@ -127,10 +141,10 @@ class Programs:
             yield pid
 
     @contextmanager
-    def proxy(self, name: str, port: int, upstream_port: int) -> Iterator[int]:
-        """One of `nginx`, `bare`, `product`."""
+    def proxy(self, name: str, door: Door, port: int, upstream_port: int) -> Iterator[int]:
+        """One of `nginx`, `bare` (for the site only), `product`."""
         start = {"nginx": self._nginx, "bare": self._bare, "product": self._product}[name]
-        command, path, environment = start(port, upstream_port)
+        command, path, environment = start(door, port, upstream_port)
         with running(
             command,
             core=self._proxy_core,
@@ -152,24 +166,27 @@ class Programs:
         finally:
             os.sched_setaffinity(0, own)
 
-    def _nginx(self, port: int, upstream_port: int) -> tuple[list[str], str, dict[str, str]]:
+    def _nginx(self, door: Door, port: int, upstream_port: int) -> tuple[list[str], str, dict[str, str]]:
         program = nginx()
         assert program is not None
         configuration = self._home / f"nginx-{port}.conf"
-        configuration.write_text(_NGINX.format(home=self._home, port=port, upstream=upstream_port))
+        configuration.write_text(_NGINX.format(home=self._home, port=port, upstream=upstream_port, target=door.target))
         return [program, "-p", str(self._home), "-c", str(configuration)], "", self._environment
 
-    def _bare(self, port: int, upstream_port: int) -> tuple[list[str], str, dict[str, str]]:
+    def _bare(self, door: Door, port: int, upstream_port: int) -> tuple[list[str], str, dict[str, str]]:
         upstream = f"http://127.0.0.1:{upstream_port}"
         command = [sys.executable, "-m", "bench.bare", "--port", str(port), "--upstream", upstream]
         return command, "", self._environment
 
-    def _product(self, port: int, upstream_port: int) -> tuple[list[str], str, dict[str, str]]:
+    def _product(self, door: Door, port: int, upstream_port: int) -> tuple[list[str], str, dict[str, str]]:
+        upstream = f"http://127.0.0.1:{upstream_port}"
+        backends = [{"name": "bench", "base_url": f"{upstream}/v1", "key": KEY}]
         environment = self._environment | {
             "LISTEN_ADDRESS": "127.0.0.1", "SERVICE_PORT": str(port), "PM2_INSTANCES": "1", "API_KEY": KEY,
-            "ACCOUNTS": "bench@example.com:password", "ACCOUNT_CONCURRENCY": "0", "LOG_LEVEL": "INFO",
-            "QWEN_CHAT_PROXY_URL": f"http://127.0.0.1:{upstream_port}", "DATA_DIR": str(self._home / f"data-{port}"),
-        }  # fmt: skip
+            "LOG_LEVEL": "INFO", "DATA_DIR": str(self._home / f"data-{port}"),
+        } | ({
+            "ACCOUNTS": "bench@example.com:password", "ACCOUNT_CONCURRENCY": "0", "QWEN_CHAT_PROXY_URL": upstream,
+        } if door is Door.SITE else {"BACKENDS": json.dumps(backends)})  # fmt: skip
         return self._product_command, "/readyz", environment
 
 

@@ -1,10 +1,10 @@
 """The upstream of the benchmark: enough of the site for a gateway to work, and cheap enough not to be the bottleneck.
 
 Speaks upstream protocol §1.1 (sign-in), §2 (models), §3.1 and §3.5 (new chat, delete) and §4.4 (the stream of events,
-with usage in every frame, a finished mark, no `[DONE]`) over HTTP/1.1 with keep-alive and chunked bodies. It checks
-nothing: the simulator does that. What a reply holds is chosen by the user's text (`Pace.read`); every event carries
-the microsecond of CLOCK_MONOTONIC at which it was due, after an `@`, so that whoever receives it can tell how late it
-is: the clock is one for all processes of a machine.
+with usage in every frame, a finished mark, no `[DONE]`), and beside it OpenAI's chat completions, over HTTP/1.1 with
+keep-alive and chunked bodies. It checks nothing: the simulator does that. What a reply holds is chosen by the user's
+text (`Pace.read`); every event carries the microsecond of CLOCK_MONOTONIC at which it was due, so that whoever receives
+it can tell how late it is: the clock is one for all processes of a machine.
 
 `python -m bench.upstream --port 9000`; prints `ready` once it listens.
 """
@@ -22,32 +22,12 @@ from dataclasses import dataclass
 
 import uvloop
 
-MODEL = "qwen3.7-plus"
-RESPONSE_ID = "bceb5c39-c6ae-4fee-a0f9-8df8afd67ca9"
+from bench.replies import API, MODEL, SITE, Writing, api_whole
 
 _PACE = re.compile(rb"events=(\d+) rate=(\d+) burst=(\d+) chunk=(\d+)")
+_STREAMED = re.compile(rb'"stream": *true')
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
-_EVENT = (
-    'data: {"choices": [{"delta": {"role": "assistant", "content": "@%s token", "phase": "answer",'
-    ' "status": "typing"}}], "response_id": "' + RESPONSE_ID + '", "usage": {"input_tokens": 827,'
-    ' "output_tokens": 90, "total_tokens": 917, "output_tokens_details": {"reasoning_tokens": 83,'
-    ' "text_tokens": 90}}, "timestamp": 1790000007}\n\n'
-).encode()
-_EVENT_HEAD, _EVENT_TAIL = _EVENT.split(b"%s")
-_EVENT_SIZE = len(_EVENT) - 2 + 16
-_FINISHED = (
-    'data: {"choices": [{"delta": {"content": "", "role": "assistant", "status": "finished", "phase": "answer"}}],'
-    ' "response_id": "' + RESPONSE_ID + '"}\n\n'
-).encode()
-_CREATED = (
-    'data: {"response.created":{"chat_id": "%s", "parent_id": "09897e80-02f2-4786-90b5-23e83e0c8a99",'
-    ' "response_id":"' + RESPONSE_ID + '", "response_index": "0"}}\n\n'
-).encode()
-_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
-    b"x-actual-status-code: 200\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
-)
 _JSON_HEAD = (
     b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nx-actual-status-code: %s\r\nContent-Length: %d\r\n"
     b"Connection: keep-alive\r\n\r\n"
@@ -57,24 +37,6 @@ _JSON_HEAD = (
 def now_micros() -> int:
     """CLOCK_MONOTONIC in microseconds."""
     return time.monotonic_ns() // 1000
-
-
-def chunk(payload: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112 §7.1)."""
-    return b"%x\r\n%s\r\n" % (len(payload), payload)
-
-
-_CHUNKED_HEAD, _CHUNKED_TAIL = (b"%x\r\n" % _EVENT_SIZE) + _EVENT_HEAD, _EVENT_TAIL + b"\r\n"
-_END = chunk(_FINISHED) + b"0\r\n\r\n"
-
-
-def events_at(due: int, count: int, chunk_bytes: int) -> bytes:
-    """`count` events of one due time: each in a chunk of its own, or, above 0, in chunks of `chunk_bytes`."""
-    stamp = b"%016d" % due
-    if not chunk_bytes:
-        return b"".join((_CHUNKED_HEAD, stamp, _CHUNKED_TAIL)) * count
-    body = b"".join((_EVENT_HEAD, stamp, _EVENT_TAIL)) * count
-    return b"".join(chunk(body[start : start + chunk_bytes]) for start in range(0, len(body), chunk_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +103,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._transport: asyncio.WriteTransport | None = None
         self._pace = Pace()
+        self._writing = SITE
         self._left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -167,11 +130,11 @@ class Connection(asyncio.Protocol):
             return None
         pace = self._pace
         self._left -= 1
-        events = events_at(due, pace.burst, pace.chunk_bytes)
+        events = self._writing.events_at(due, pace.burst, pace.chunk_bytes)
         if self._left:
             self._transport.write(events)
             return due + pace.gap_micros
-        self._transport.write(events + _END)
+        self._transport.write(events + self._writing.end)
         return None
 
     def _answer(self, method: bytes, target: bytes, body: bytes) -> None:
@@ -180,7 +143,14 @@ class Connection(asyncio.Protocol):
         counts = self._counts
         if path.endswith(b"/api/v2/chat/completions"):
             counts.completed += 1
-            self._stream(query.rpartition(b"=")[2], Pace.read(body))
+            self._stream(SITE, query.rpartition(b"=")[2], Pace.read(body))
+            return
+        if path == b"/v1/chat/completions":
+            counts.completed += 1
+            if _STREAMED.search(body):
+                self._stream(API, b"", Pace.read(body))
+            else:
+                self._transport.write(_whole(api_whole(now_micros())))
             return
         if path.endswith(b"/api/v2/chats/new"):
             counts.created += 1
@@ -203,20 +173,23 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(_answer({"detail": "Not Found"}, b"404 Not Found"))
 
-    def _stream(self, chat_id: bytes, pace: Pace) -> None:
+    def _stream(self, writing: Writing, chat_id: bytes, pace: Pace) -> None:
         assert self._transport is not None
         now = now_micros()
-        head = _STREAM_HEAD + chunk(_CREATED % chat_id)
-        self._pace, self._left = pace, pace.writes
+        self._writing, self._pace, self._left = writing, pace, pace.writes
+        head = writing.opened(chat_id)
         if pace.writes:
             self._transport.write(head)
             self._pacer.add(now, self)
         else:
-            self._transport.write(head + events_at(now, 1, 0) + _END)
+            self._transport.write(head + writing.events_at(now, 1, 0) + writing.end)
 
 
 def _answer(payload: object, status: bytes = b"200 OK") -> bytes:
-    body = json.dumps(payload).encode()
+    return _whole(json.dumps(payload).encode(), status)
+
+
+def _whole(body: bytes, status: bytes = b"200 OK") -> bytes:
     return _JSON_HEAD % (status, status[:3], len(body)) + body
 
 
