@@ -99,7 +99,7 @@ async def running(
             open_door(loaded, loaded.chat_base_url, machine) as door,
             open_commons(kept or memory_place(machine.ids), machine) as commons,
             adopted(commons, loaded, machine) as live,
-            open_backends(live, commons, machine) as others,
+            open_backends(live, commons, machine, chat_base_url=door.base_url) as others,
             open_pool(live, door, machine, commons) as pool,
             open_service(live, commons, door, pool, others, sock, machine) as server,
             aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {USER_KEY}"}) as client,

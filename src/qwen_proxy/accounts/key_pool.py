@@ -103,6 +103,8 @@ class KeyLease:
     def report(self, outcome: Outcome) -> None:
         if not self._told:
             self._told = True
+            if outcome.kind is OutcomeKind.CREDENTIAL_REJECTED and self.credential.token != self._seat.credential.token:
+                return  # it says nothing of the one that is there by now
             self._pool.learn(self._seat, outcome)
 
 
@@ -119,6 +121,7 @@ class KeyPool:
     """
 
     follows_sessions: bool = False
+    noun: str = "API key"
 
     def __init__(
         self,
@@ -147,11 +150,18 @@ class KeyPool:
     def use(self, spec: BackendSpec, exit: str) -> None:
         """From now on. A key that is still there keeps its health; what is under way goes on as it began."""
         self.spec = spec
-        before, self._seats = self._seats, {}
+        self._seat(self._credentials(spec, exit))
+
+    def _credentials(self, spec: BackendSpec, exit: str) -> Iterable[Credential]:
         for key in spec.keys or (Secret(""),):
-            id = self._digest(key) if key else NO_KEY
-            seat = before.get(id) or KeySeat(id, Credential(account_id=id, token=key, exit=exit))
-            seat.credential = Credential(account_id=id, token=key, exit=exit)
+            yield Credential(account_id=self._digest(key) if key else NO_KEY, token=key, exit=exit)
+
+    def _seat(self, credentials: Iterable[Credential]) -> None:
+        before, self._seats = self._seats, {}
+        for credential in credentials:
+            id = credential.account_id
+            seat = before.get(id) or KeySeat(id, credential)
+            seat.credential = credential
             seat.health = self._known.get(id, SOUND)
             self._seats[id] = seat
         self._wake_all()
@@ -388,12 +398,15 @@ class KeyPool:
         seats = [seat for seat in self._seats.values() if wish.only in (None, seat.id)]
         ends = [until for seat in seats if (until := rests_until(seat.health, now)) is not None]
         if ends:
-            said = "every API key" if len(seats) > 1 else "the API key"
+            said = f"every {self.noun}" if len(seats) > 1 else f"the {self.noun}"
             return AccountsOutOfQuota(f"{said} of the backend {name!r} has to rest", max(0.0, min(ends) - now))
         why = next((seat.health.retired for seat in seats if seat.health.retired), "")
         if why:
-            return NoAccountUsable(f"no API key of the backend {name!r} is taken by its server any more ({why})")
-        return NoAccountUsable(f"the backend {name!r} has no such API key")
+            return NoAccountUsable(f"no {self.noun} of the backend {name!r} is taken by its server any more ({why})")
+        return NoAccountUsable(self._nothing_there())
+
+    def _nothing_there(self) -> str:
+        return f"the backend {self.spec.name!r} has no such {self.noun}"
 
 
 class _Asked:

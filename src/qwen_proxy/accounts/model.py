@@ -66,6 +66,16 @@ class Credential(Struct, frozen=True, kw_only=True):
         )
 
 
+class Tokens(Struct, frozen=True, kw_only=True):
+    """What a sign-in by OAuth gives, or its renewal. refresh_token None: the old one stays. resource_url: where the
+    token is good, as it was told; empty for nothing."""
+
+    access_token: Secret
+    refresh_token: Secret | None
+    resource_url: str
+    lasts_seconds: float
+
+
 class OutcomeKind(StrEnum):
     """How a lease ended, as far as the account, its exit and the upstream are concerned."""
 

@@ -15,6 +15,8 @@ from qwen_proxy.admin.diagnostics import DiagnosticsRoutes
 from qwen_proxy.admin.keys import KeyRoutes
 from qwen_proxy.admin.original import OriginalAccounts
 from qwen_proxy.admin.original_settings import OriginalSettings
+from qwen_proxy.admin.qwen_code import QwenCodeRoutes
+from qwen_proxy.admin.qwen_code_desk import QwenCodeDesk, QwenCodeParts
 from qwen_proxy.admin.records import RecordRoutes
 from qwen_proxy.admin.routes import RouteRoutes
 from qwen_proxy.admin.routing import AdminRoute
@@ -69,6 +71,7 @@ def admin_routes(
     heartbeats: Heartbeats,
     router: Router,
     limits: Limits,
+    qwen_code: QwenCodeParts,
 ) -> Sequence[AdminRoute]:
     """In the order in which the document has them."""
 
@@ -79,10 +82,12 @@ def admin_routes(
     clock, book = machine.clock, commons.key_book
     desk = AccountDesk(commons.store, commons.book, pool, catch_up, clock)
     bulk = batches(live, commons, machine)
+    qwen_desk = QwenCodeDesk(qwen_code, commons.store, commons.vault, commons.book, pool, catch_up, clock, machine.ids)
     return (
         *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
         *SettingsRoutes(live).table(),
         *RouteRoutes(live, router, limits, book, clock).table(),
+        *QwenCodeRoutes(qwen_desk).table(),
         *KeyRoutes(book, catch_up, clock).table(),
         *AccountRoutes(desk, clock).table(),
         *RecordRoutes(commons.store).table(),

@@ -14,10 +14,11 @@ from qwen_proxy.accounts.model import DIRECT, Credential
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import transport_options
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.qwen_code import QwenCodeDoor
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.backend_book import BackendBook, KeptBackend, KnownBackend, together
 from qwen_proxy.config.backend_settings import environment_backends
-from qwen_proxy.config.backends import BackendSpec, ServerKind
+from qwen_proxy.config.backends import QWEN_CODE, BackendSpec, ServerKind
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.backend import Backend, BackendKind
@@ -57,7 +58,9 @@ class _Running(Struct, frozen=True, eq=False):
 class ApiBackends:
     """Subscribes to the watch when it is made: make it before the watch is loaded. Fits `membership.Holder`."""
 
-    def __init__(self, live: LiveSettings, commons: Commons, transport: Transport, machine: Machine) -> None:
+    def __init__(
+        self, live: LiveSettings, commons: Commons, transport: Transport, machine: Machine, chat_base_url: str
+    ) -> None:
         self._live = live
         self._commons = commons
         self._transport = transport
@@ -70,6 +73,7 @@ class ApiBackends:
         self._known: list[KnownBackend] = []
         self._running: dict[str, _Running] = {}
         self._tasks = Tasks()
+        self.qwen_code: Final = QwenCodeDoor(live, commons, transport, machine, chat_base_url, self._save)
         commons.membership.add(self)
         commons.watch.subscribe(BACKEND, self._take_backends)
         commons.watch.subscribe(BACKEND_KEY, self._take_health)
@@ -78,13 +82,15 @@ class ApiBackends:
 
     def current(self) -> Sequence[Backend]:
         """Those that are switched on."""
-        return [each.backend for each in self._running.values() if each.spec.enabled]
+        own = [each.backend for each in self._running.values() if each.spec.enabled]
+        return [*own, *self.qwen_code.backends()]
 
     def reports(self, name: str) -> list[KeyReport]:
         running = self._running.get(name)
         return [] if running is None else running.pool.reports()
 
     async def close(self) -> None:
+        await self.qwen_code.close()
         for running in self._running.values():
             await running.pool.close()
         await self._tasks.__aexit__(None, None, None)
@@ -129,7 +135,9 @@ class ApiBackends:
 
     def _tell_health(self, id: str, health: KeyHealth | None) -> None:
         name, _, key = id.partition("/")
-        if (running := self._running.get(name)) is not None:
+        if name == QWEN_CODE:
+            self.qwen_code.pool.learned(key, health)
+        elif (running := self._running.get(name)) is not None:
             running.pool.learned(key, health)
 
     async def _save(self, name: str, key: str, change: Change) -> None:
@@ -234,10 +242,12 @@ class ApiBackends:
 
 
 @asynccontextmanager
-async def open_backends(live: LiveSettings, commons: Commons, machine: Machine) -> AsyncGenerator[ApiBackends]:
-    """To be entered before `open_pool`, which loads the watch."""
+async def open_backends(
+    live: LiveSettings, commons: Commons, machine: Machine, *, chat_base_url: str
+) -> AsyncGenerator[ApiBackends]:
+    """To be entered before `open_pool`, which loads the watch. chat_base_url: of the site, where Qwen Code signs in."""
     async with Transport(machine.clock, backend_transport(live.base)) as transport:
-        backends = ApiBackends(live, commons, transport, machine)
+        backends = ApiBackends(live, commons, transport, machine, chat_base_url)
         try:
             yield backends
         finally:

@@ -222,7 +222,9 @@ async def open_service(
         clock=clock,
         ids=machine.ids,
     )
-    admin = admin_routes(live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits)
+    admin = admin_routes(
+        live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits, others.qwen_code.parts()
+    )
     counts = CountRoutes(gateway, lambda: chat.options)
     kept = StoredResponses(commons.store, commons.vault, lambda: live.current.stored_responses_days * DAY_SECONDS)
 

@@ -28,7 +28,7 @@ async def open_server(
     live = live_settings(settings, commons)
     async with (
         open_door(settings, base_url, machine, is_simulated=is_simulated) as door,
-        open_backends(live, commons, machine) as others,
+        open_backends(live, commons, machine, chat_base_url=door.base_url) as others,
         open_pool(live, door, machine, commons) as pool,
         open_service(live, commons, door, pool, others, listener, machine, warms_up=warms_up) as server,
     ):

@@ -14,6 +14,7 @@ from qwen_proxy.cli.installation import commands as of_installation
 from qwen_proxy.cli.keys import commands as of_keys
 from qwen_proxy.cli.migration import commands as of_migration
 from qwen_proxy.cli.output import fail
+from qwen_proxy.cli.qwen_code import commands as of_qwen_code
 from qwen_proxy.cli.requests import commands as of_requests
 from qwen_proxy.cli.routes import commands as of_routes
 from qwen_proxy.cli.service import commands as of_service
@@ -61,6 +62,7 @@ for name, group in (
     ("accounts", of_accounts),
     ("batches", of_batches),
     ("keys", of_keys),
+    ("qwen-code", of_qwen_code),
     ("routes", of_routes),
     ("settings", of_settings),
     ("secret", of_secrets),

@@ -17,7 +17,8 @@ from qwen_proxy.ground.secret import Secret
 MOST_KEYS: Final = 1000
 MOST_MODELS: Final = 1000
 NAME_FORM: Final = "small letters, digits, '-', '_' and '.', at most 40, beginning with a letter or digit"
-TAKEN_NAMES: Final = frozenset(("web", "api"))  # words for the site and for a kind of backends
+QWEN_CODE: Final = "qwen-code"
+TAKEN_NAMES: Final = frozenset(("web", "api", QWEN_CODE))  # the site, a kind of backends, and Qwen Code
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._/-]{0,40}")
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]{1,4096}")

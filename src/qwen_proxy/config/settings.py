@@ -123,6 +123,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     chat_base_url: str
     cli_base_url: str
+    qwen_code_enabled: bool
+    qwen_code_models: tuple[str, ...]
+    qwen_code_version: str
     proxy_url: str
     ca_file: Path | None
     connect_timeout_seconds: float

@@ -220,6 +220,19 @@ def _tool_forms(text: str) -> tuple[ToolForm, ...]:
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
+def _words(text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not found or not all(re.fullmatch(r"[\x21-\x7e]{1,200}", word) for word in found):
+        raise WrongValue("one or more words, with commas between")
+    return found
+
+
+def _version(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z.+-]{1,40}", text):
+        raise WrongValue("a version such as 1.2.3")
+    return text
+
+
 def _backend_order(text: str) -> tuple[str, ...]:
     words = tuple(part.strip() for part in text.split(",") if part.strip())
     if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", word) for word in words):
@@ -324,6 +337,8 @@ HOST_NAMES: Final = Parser("host names such as proxy.example.com with commas bet
 NETWORKS: Final = Parser("addresses or networks such as 172.18.0.0/16 with commas between", _networks)
 FILE: Final = Parser("the path of a file that exists", _file)
 WORD: Final = Parser("any word", str)
+WORDS: Final = Parser("one or more words, with commas between", _words)
+VERSION: Final = Parser("a version such as 1.2.3", _version)
 FOLDER: Final = Parser("a path", Path)
 REDIS: Final = Parser("redis://user:password@host:6379/0, rediss://… with TLS, or unix:///path?db=0", _redis)
 PREFIX: Final = Parser("up to 64 letters, digits and . _ -", _prefix)

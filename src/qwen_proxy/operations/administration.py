@@ -15,6 +15,8 @@ from qwen_proxy.admin.account_bodies import (
 )
 from qwen_proxy.admin.batches import BatchesBody, CreatedBody, NewBatchBody
 from qwen_proxy.admin.keys import KeyBody, KeysBody, MadeKeyBody, NewKeyBody
+from qwen_proxy.admin.qwen_code import BeginBody, BegunBody, ProgressBody, QwenCodeBody, TriedBody
+from qwen_proxy.admin.qwen_code_desk import Progress
 from qwen_proxy.admin.records import AuditBody, AuditEntryBody
 from qwen_proxy.admin.routes import ExplainedBody, RouteBody, RoutePutBody, RoutesBody
 from qwen_proxy.admin.settings import (
@@ -32,12 +34,14 @@ from qwen_proxy.runtime.clock import Clock
 ACCOUNTS: Final = "/api/admin/accounts"
 BATCHES: Final = f"{ACCOUNTS}/batches"
 KEYS: Final = "/api/admin/keys"
+QWEN_CODE: Final = "/api/admin/qwen-code"
 ROUTES: Final = "/api/admin/routes"
 SETTINGS: Final = "/api/admin/settings"
 PAGE: Final = 500
 SIGN_IN_SECONDS: Final = 120.0  # the server itself waits for 90
 LOOK_SECONDS: Final = 60.0  # for what the server has to gather
 FOLLOW_SECONDS: Final = 0.5
+ASK_SECONDS: Final = 0.5
 
 Query = Mapping[str, str | int | float | None]
 
@@ -156,6 +160,33 @@ class Administration:
         """key: see `revoke_key`; empty for none. Raises UnknownKey."""
         query: Query = {"model": model, "key": await self._key_id(key) if key else None}
         return await self._server.call("GET", _with(f"{ROUTES}/explain", query), ExplainedBody, seconds=LOOK_SECONDS)
+
+    # --- Qwen Code
+
+    async def qwen_code(self) -> QwenCodeBody:
+        return await self._server.call("GET", QWEN_CODE, QwenCodeBody)
+
+    async def begin_qwen_code(self, body: BeginBody) -> BegunBody:
+        return await self._server.call("POST", f"{QWEN_CODE}/logins", BegunBody, body, seconds=SIGN_IN_SECONDS)
+
+    async def follow_qwen_code(self, begun: BegunBody, tell: Callable[[ProgressBody], object]) -> ProgressBody:
+        """Until it was approved or has failed; told of each look."""
+        wait = begun.wait_seconds
+        while True:
+            await self._clock.sleep(wait)
+            progress = await self._server.call(
+                "POST", f"{_one(f'{QWEN_CODE}/logins', begun.id)}/poll", ProgressBody, seconds=LOOK_SECONDS
+            )
+            tell(progress)
+            if progress.state is not Progress.WAITING:
+                return progress
+            wait = max(ASK_SECONDS, progress.wait_seconds)
+
+    async def test_qwen_code(self, id: str) -> TriedBody:
+        return await self._server.call("POST", f"{_one(QWEN_CODE, id)}/test", TriedBody, seconds=SIGN_IN_SECONDS)
+
+    async def remove_qwen_code(self, id: str) -> None:
+        await self._server.do("DELETE", _one(QWEN_CODE, id))
 
     # --- usage
 

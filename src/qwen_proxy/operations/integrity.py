@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from qwen_proxy.accounts.book import AccountDocument
 from qwen_proxy.accounts.bulk.model import Batch, BatchLine
+from qwen_proxy.accounts.grants import Grant, GrantWish
 from qwen_proxy.accounts.health import AccountHealth, ExitHealth
 from qwen_proxy.accounts.key_health import KeyHealth
 from qwen_proxy.api.stored_responses import KeptEvents, KeptResponse, ResponseJob
@@ -26,6 +27,8 @@ from qwen_proxy.state.kinds import (
     BATCH,
     BATCH_LINE,
     EXIT,
+    GRANT,
+    GRANT_WISH,
     HEALTH,
     KEY,
     KINDS,
@@ -52,6 +55,8 @@ DOCUMENTS: Final[Mapping[Kind, type[Struct]]] = {
     BATCH_LINE: BatchLine,
     BACKEND: KeptBackend,
     BACKEND_KEY: KeyHealth,
+    GRANT: Grant,
+    GRANT_WISH: GrantWish,
     TRACE: TraceDocument,
     RESPONSE: KeptResponse,
     RESPONSE_JOB: ResponseJob,

@@ -237,7 +237,7 @@ async def _work(settings: Settings, handed: Handed) -> None:
         ):
             live = live_settings(settings, commons)
             async with (
-                open_backends(live, commons, machine) as others,
+                open_backends(live, commons, machine, chat_base_url=door.base_url) as others,
                 open_pool(live, door, machine, commons) as pool,
                 Tasks() as tasks,
             ):

@@ -1,6 +1,7 @@
 """The process environment, as something that is handed in."""
 
 import os
+import platform
 import socket
 
 
@@ -20,3 +21,11 @@ def processors() -> int:
 def process_place() -> tuple[str, int]:
     """This machine's name, and this process's number on it."""
     return socket.gethostname(), os.getpid()
+
+
+def platform_names() -> tuple[str, str]:
+    """The system and the processor, as Node.js names them: `linux`, `x64`."""
+    system, machine = platform.system().lower(), platform.machine().lower()
+    return {"windows": "win32"}.get(system, system), {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
+        machine, machine
+    )

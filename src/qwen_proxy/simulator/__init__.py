@@ -7,7 +7,7 @@ from qwen_proxy.simulator.answers import interleave
 from qwen_proxy.simulator.catalogue import default_models, plain
 from qwen_proxy.simulator.records import Endpoint, SeenRequest, SimulatedChat, StoredMessage
 from qwen_proxy.simulator.replies import Cut, Drop, Pause, Reply, Reset, SendHeaders, Stall, Step, stream
-from qwen_proxy.simulator.scenario import Account, Fault, Scenario, challenge, overload, quota
+from qwen_proxy.simulator.scenario import Account, Fault, Portal, Scenario, challenge, overload, quota
 from qwen_proxy.simulator.server import Simulator
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Endpoint",
     "Fault",
     "Pause",
+    "Portal",
     "Reply",
     "Reset",
     "Scenario",

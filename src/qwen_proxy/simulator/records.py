@@ -7,7 +7,8 @@ import msgspec
 
 Endpoint = Literal[
     "any", "signin_v1", "signin_v2", "session", "user_info", "models", "models_v2", "chats_new", "chats_list",
-    "chat_detail", "chat_delete", "completions", "stop", "settings", "settings_update", "unknown",
+    "chat_detail", "chat_delete", "completions", "stop", "settings", "settings_update", "oauth_device",
+    "oauth_token", "oauth_authorize", "portal_models", "portal_chat", "unknown",
 ]  # fmt: skip
 """Rows of the endpoint index (§0.5)."""
 

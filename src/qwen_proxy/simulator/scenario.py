@@ -14,6 +14,9 @@ from qwen_proxy.simulator.replies import Reply, captcha_json, overloaded, rate_l
 SignInForm = Literal["body", "data", "cookie", "no_token", "not_found", "not_allowed"]
 """Where a sign-in leaves the token (§1.2), or that the endpoint is gone: 404, 405."""
 
+RefreshForm = Literal["good", "same_token", "dead_400", "dead_401", "not_json", "empty"]
+"""How a refresh is answered (§8.4): "same_token" gives no new refresh token; the dead ones without JSON."""
+
 Standing = Literal["good", "wrong_password", "unregistered", "pending", "pending_role", "banned"]
 """`pending` is refused at sign-in; `pending_role` signs in, and is refused later (§1.3)."""
 
@@ -123,6 +126,30 @@ def _latencies() -> dict[Endpoint, float]:
 
 
 @dataclass(slots=True)
+class Portal:
+    """How Qwen Code's sign-in and service behave (§8, §12.1 scenarios 14 and 15).
+
+    approves_after: polls that are pending before a browser's owner approves by himself; None: only by the endpoint.
+    slow_downs: statuses (400, 429) of the first polls, answered with slow_down. pending: how the others are told.
+    tells_resource: whether `resource_url` is told; resource_url: what, empty for the real one. token_seconds: how long
+    an access token lasts. refused: what is refused with 401: nothing, each sign-in's first token, or every token, as
+    since 2026-04-16.
+    """
+
+    approves_after: int | None = None
+    slow_downs: tuple[int, ...] = ()
+    pending: Literal["error", "status"] = "error"
+    denied: Literal["", "access_denied", "expired_token"] = ""
+    tells_resource: bool = True
+    resource_url: str = ""
+    token_seconds: int = 21_600
+    refresh: RefreshForm = "good"
+    refused: Literal["none", "first", "all"] = "none"
+    out_of_quota: bool = False
+    models: tuple[str, ...] = ("coder-model", "qwen3-coder-plus", "qwen3-coder-flash", "qwen3.6-plus")
+
+
+@dataclass(slots=True)
 class Scenario:
     """Everything about the simulated site that a test or a person may decide.
 
@@ -148,6 +175,7 @@ class Scenario:
     models: list[Model] = field(default_factory=default_models)
     replies: list[Reply] = field(default_factory=_replies)
     faults: list[Fault] = field(default_factory=_faults)
+    portal: Portal = field(default_factory=Portal)
     latency: dict[Endpoint, float] = field(default_factory=_latencies)
     clock_offset_seconds: float = 0.0
     pause_seconds: float = 0.0

@@ -14,6 +14,8 @@ import qwen_proxy.simulator.auths as auths
 import qwen_proxy.simulator.chats as chats
 import qwen_proxy.simulator.completions as completions
 import qwen_proxy.simulator.courtesy as courtesy
+import qwen_proxy.simulator.oauth as oauth
+import qwen_proxy.simulator.portal as portal
 from qwen_proxy.simulator.completions import Generation
 from qwen_proxy.simulator.records import Endpoint, SeenRequest, SimulatedChat
 from qwen_proxy.simulator.replies import Reply, captcha_json, flat_error, waf_html
@@ -38,8 +40,13 @@ ROUTES: tuple[tuple[str, str, Endpoint, Answerer], ...] = (
     ("GET", r"/api/v2/models/", "models_v2", chats.models_v2),
     ("GET", r"/api/v2/users/user/settings", "settings", auths.read_settings),
     ("POST", r"/api/v2/users/user/settings/update", "settings_update", auths.update_settings),
+    ("POST", r"/api/v1/oauth2/device/code", "oauth_device", oauth.begin),
+    ("POST", r"/api/v1/oauth2/token", "oauth_token", oauth.token),
+    ("POST", r"/api/v2/oauth2/authorize", "oauth_authorize", oauth.authorize),
+    ("GET", r"/v1/models", "portal_models", portal.models),
+    ("POST", r"/v1/chat/completions", "portal_chat", portal.complete),
 )
-"""Rows 1 to 12 and 20 of upstream protocol §0.5. Files, media tasks and OAuth (rows 13 to 19, 22) go here later."""
+"""Rows 1 to 12, 20, 22 and 23 of upstream protocol §0.5. Files and media tasks (rows 13 to 19) go here later."""
 
 SHUTDOWN_SECONDS = 1.0
 MAX_BODY_BYTES = 64 * 1024 * 1024

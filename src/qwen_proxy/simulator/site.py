@@ -25,6 +25,25 @@ class Visitor:
     token: str
 
 
+@dataclass(slots=True)
+class Device:
+    """A sign-in by device flow that was begun (§8.1). approved_by: an e-mail, "" for nobody yet."""
+
+    user_code: str
+    challenge: str
+    ends_at: float
+    approved_by: str = ""
+    polls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PortalToken:
+    """An access token of Qwen Code. is_first: of its sign-in, not from a refresh."""
+
+    ends_at: float
+    is_first: bool
+
+
 class Site:
     """Everything that outlives one request. All of it is bounded, for the simulator may run for weeks."""
 
@@ -36,6 +55,9 @@ class Site:
         self.settings: dict[str, dict[str, object]] = {}
         self.mint = TokenMint()
         self.once_seen: dict[str, None] = {}
+        self.devices: dict[str, Device] = {}
+        self.portal_tokens: dict[str, PortalToken] = {}
+        self.refresh_tokens: dict[str, None] = {}
         self._emails: dict[str, str] = {}
         self._revoked: set[str] = set()
         self._tokens: dict[str, list[str]] = {}

@@ -20,6 +20,8 @@ TRACE: Final = Kind(name="trace", is_flushed=False)
 RESPONSE: Final = Kind(name="response", is_sealed=True, is_flushed=False)
 RESPONSE_JOB: Final = Kind(name="response_job", is_flushed=False)
 RESPONSE_EVENTS: Final = Kind(name="response_events", is_sealed=True, is_flushed=False)
+GRANT: Final = Kind(name="grant", is_watched=True, is_sealed=True)  # a sign-in by OAuth
+GRANT_WISH: Final = Kind(name="grant_wish", is_sealed=True)  # one that waits for its owner
 
 KINDS: Final = (
     VAULT,

@@ -98,11 +98,11 @@ class OpenAICompatible:
     async def _open(
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
     ) -> AsyncGenerator[AsyncIterator[Batch]]:
-        body = encode_chat(request, model, self._options.thinking)
+        body = self._body(request, model)
         async with self._transport.stream(
             credential.exit,
             "POST",
-            self._options.url("/chat/completions"),
+            self._chat_url(credential),
             headers=self._headers(credential, "text/event-stream"),
             body=body,
             deadline=deadline,
@@ -116,7 +116,7 @@ class OpenAICompatible:
     async def _batches(self, stream: Stream, reader: ReplyReader, model_id: str) -> AsyncGenerator[Batch]:
         if stream.status != 200:
             retry_after = stream.headers.get("Retry-After")
-            raise classify_answer(stream.status, await read_all(stream), model_id, retry_after)
+            raise self._refusal(stream.status, await read_all(stream), model_id, retry_after)
         chunk = await stream.read()
         if not is_stream(chunk):
             batch = reader.whole(chunk + await read_all(stream))
@@ -143,6 +143,17 @@ class OpenAICompatible:
         if reader.failure is not None:
             raise reader.failure
 
+    # what an upstream with ways of its own tells otherwise
+
+    def _body(self, request: ChatRequest, model: Model) -> bytes:
+        return encode_chat(request, model, self._options.thinking)
+
+    def _chat_url(self, credential: Credential) -> str:
+        return self._options.url("/chat/completions")
+
+    def _refusal(self, status: int, body: bytes, model_id: str, retry_after: str | None) -> ProxyError:
+        return classify_answer(status, body, model_id, retry_after)
+
     async def _drain(self, stream: Stream) -> None:
         """The end is near: take it, so that the connection can be used again. What comes late is given up."""
         try:
@@ -161,7 +172,7 @@ class OpenAICompatible:
     def _no_list(self, response: Response) -> ProxyError:
         if response.status == 200:
             return UpstreamProtocolError("no list of models at its address: is the base URL right?")
-        return classify_answer(response.status, response.body, "", response.headers.get("Retry-After"))
+        return self._refusal(response.status, response.body, "", response.headers.get("Retry-After"))
 
     def _call_id(self) -> str:
         return f"call_{self._ids.token(CALL_ID_DIGITS)}"

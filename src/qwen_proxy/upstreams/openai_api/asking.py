@@ -50,6 +50,11 @@ OWN: Final = frozenset(
 
 
 def encode_chat(request: ChatRequest, model: Model, thinking: Thinking) -> bytes:
+    """See `chat_body`."""
+    return msgspec.json.encode(chat_body(request, model, thinking))
+
+
+def chat_body(request: ChatRequest, model: Model, thinking: Thinking) -> Body:
     """Always streamed, and with usage.
 
     `stop` stays here: only so is it known which sequence ended a reply. With log probabilities it is the server's,
@@ -69,7 +74,7 @@ def encode_chat(request: ChatRequest, model: Model, thinking: Thinking) -> bytes
     _put_thinking(body, request, thinking)
     if request.model.variant.search and thinking is Thinking.DASHSCOPE:
         body["enable_search"] = True
-    return msgspec.json.encode(body)
+    return body
 
 
 def check(request: ChatRequest, thinking: Thinking) -> None:
