@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from qwen_proxy.accounts.bulk.book import BatchBook, batch_id
 from qwen_proxy.accounts.bulk.model import Batch, BatchStatus, PauseCause
+from qwen_proxy.accounts.grants import granted
 from qwen_proxy.accounts.lines import PastedLines
+from qwen_proxy.accounts.model import Tokens
 from qwen_proxy.admin.diagnostics import DiagnosticsBody
 from qwen_proxy.admin.records import AuditBody, ProcessesBody
 from qwen_proxy.admin.routing import AdminRoute
@@ -38,6 +40,7 @@ class Example(Struct):
 VICTIM = "sk-a-key-for-the-examples"
 KEY = "/api/admin/keys/{victim}"  # its id
 BATCH = "/api/admin/accounts/batches/{batch}"  # one in the right state
+GRANT = "a0b1c2d3e4f5"  # a sign-in at Qwen Code
 ACCOUNT = "/api/admin/accounts/b@example.com"
 EXAMPLES: dict[tuple[str, str], Example] = {
     ("POST", "/api/admin/session"): Example("/api/admin/session", {"api_key": ADMIN_KEY}),
@@ -51,6 +54,11 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("GET", "/api/admin/routes/explain"): Example("/api/admin/routes/explain?model=gpt-5"),
     ("PUT", "/api/admin/routes/{name}"): Example("/api/admin/routes/fast", {"targets": ["web:qwen3.7-plus"]}),
     ("DELETE", "/api/admin/routes/{name}"): Example("/api/admin/routes/fast"),
+    ("GET", "/api/admin/qwen-code"): Example("/api/admin/qwen-code"),
+    ("POST", "/api/admin/qwen-code/logins"): Example("/api/admin/qwen-code/logins", {"account": "a@example.com"}),
+    ("POST", "/api/admin/qwen-code/logins/{id}/poll"): Example(f"/api/admin/qwen-code/logins/{GRANT}/poll"),
+    ("POST", "/api/admin/qwen-code/{id}/test"): Example(f"/api/admin/qwen-code/{GRANT}/test"),
+    ("DELETE", "/api/admin/qwen-code/{id}"): Example(f"/api/admin/qwen-code/{GRANT}"),
     ("GET", "/api/admin/keys"): Example("/api/admin/keys"),
     ("POST", "/api/admin/keys"): Example("/api/admin/keys", {"name": "new"}),
     ("GET", "/api/admin/keys/{id}"): Example(KEY),
@@ -123,6 +131,14 @@ async def example(gateway: Running, route: AdminRoute) -> Example:
     with suppress(AlreadyExists):
         await book.create(NewKey(name="victim"), given=Secret(VICTIM))
     given = EXAMPLES[route.method, route.path]
+    if GRANT in given.path:
+        tokens = Tokens(
+            access_token=Secret("at"),
+            refresh_token=Secret("rt"),
+            resource_url=gateway.simulator.base_url,
+            lasts_seconds=3600.0,
+        )
+        await gateway.others.qwen_code.grants.add(GRANT, granted(tokens, SystemClock().now(), label="example"))
     path = given.path.replace("{victim}", book.id_of(VICTIM))
     if "{batch}" in path:
         batches = BatchBook(gateway.commons.store, gateway.commons.vault)
@@ -135,7 +151,7 @@ async def example(gateway: Running, route: AdminRoute) -> Example:
 
 
 async def test_every_route_is_in_the_document_and_answers_in_its_declared_shape() -> None:
-    async with running() as gateway, as_admin(gateway) as client:
+    async with running(QWEN_CODE_ENABLED="true") as gateway, as_admin(gateway) as client:
         routes = table(gateway)
         assert [(route.method, route.path) for route in routes] == list(EXAMPLES)
         async with client.get("/openapi.json") as response:

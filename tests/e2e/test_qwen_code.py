@@ -11,6 +11,7 @@ import pytest
 from qwen_proxy.simulator import Portal, Scenario
 from tests.support.http import ADMIN_KEY
 from tests.support.running import Running, ask, running
+from tests.support.waiting import until
 
 PATH = "/api/admin/qwen-code"
 
@@ -130,8 +131,7 @@ async def test_a_refresh_that_says_nothing_is_tried_again(form: Any) -> None:
 async def test_a_token_near_its_end_is_renewed_before_anybody_asks() -> None:
     async with switched_on(Portal(token_seconds=1)) as served:
         await signed_in(served)
-        while len(served.simulator.seen("oauth_token")) < 2:
-            await asyncio.sleep(0.02)
+        await until(lambda: len(served.simulator.seen("oauth_token")) >= 2)
         served.scenario.portal.token_seconds = 3600
 
 

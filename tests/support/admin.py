@@ -40,7 +40,18 @@ def table(gateway: Running) -> Sequence[AdminRoute]:
     commons, clock = gateway.commons, Machine().clock
     router = Router(lambda: (), Naming())
     limits = Admission(commons.allowances, commons.purse, clock, LimitDefaults())
-    return admin_routes(gateway.live, commons, gateway.pool, admitted, gathering, Machine(), heartbeats, router, limits)
+    return admin_routes(
+        gateway.live,
+        commons,
+        gateway.pool,
+        admitted,
+        gathering,
+        Machine(),
+        heartbeats,
+        router,
+        limits,
+        gateway.others.qwen_code.parts(),
+    )
 
 
 async def answer(client: aiohttp.ClientSession, method: str, path: str, kind: type[T], **options: Any) -> T:

@@ -7,6 +7,8 @@ import secrets
 from typing import TypeVar
 from urllib.parse import parse_qs
 
+import msgspec
+
 from qwen_proxy.simulator.records import SeenRequest
 from qwen_proxy.simulator.replies import JSON, Reply, json_reply, success, unauthorized, validation_error
 from qwen_proxy.simulator.site import Device, PortalToken, Site
@@ -18,6 +20,11 @@ DEVICE_SECONDS = 900
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 MOST_KEPT = 10_000
 BROWSER = "somebody@browser.example"
+
+
+class Approval(msgspec.Struct, frozen=True):
+    approved: bool
+    user_code: str
 
 
 def begin(site: Site, seen: SeenRequest) -> Reply:
@@ -46,10 +53,13 @@ def authorize(site: Site, seen: SeenRequest) -> Reply:
     visitor = site.visitor(seen.bearer)
     if visitor is None:
         return unauthorized()
-    body = seen.json
-    if not isinstance(body, dict) or body.get("approved") is not True:
-        return validation_error("approved: Field required")
-    device = next((each for each in site.devices.values() if each.user_code == body.get("user_code")), None)
+    try:
+        body = msgspec.json.decode(seen.body, type=Approval)
+    except msgspec.MsgspecError as error:
+        return validation_error(str(error))
+    if not body.approved:
+        return validation_error("approved: has to be true")
+    device = next((each for each in site.devices.values() if each.user_code == body.user_code), None)
     if device is None or device.ends_at <= site.now():
         return validation_error("user_code: unknown or expired")
     device.approved_by = visitor.email

@@ -27,7 +27,7 @@ COMMANDS = dict(commands(typer.main.get_group(cli)))
 
 def test_every_command_is_described():
     described = [
-        re.match("[a-z]+(?: [a-z]+)*", name) for heading in HEADINGS for name in re.findall("`(.*?)`", heading)
+        re.match("[a-z][a-z-]*(?: [a-z]+)*", name) for heading in HEADINGS for name in re.findall("`(.*?)`", heading)
     ]
     assert sorted(name[0] for name in described if name) == sorted(COMMANDS)
 
