@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 
 from msgspec import Struct, structs
 
@@ -42,6 +42,7 @@ from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.state.allowances import Share
 from qwen_proxy.tokens import count_request, counted_characters
+from qwen_proxy.toolcalls.conversation import concerns_tools
 from qwen_proxy.upstreams.base import Upstream
 
 # Above this many characters the tokenizer would hold the event loop for milliseconds: it runs in a thread then.
@@ -297,7 +298,9 @@ class ChatGateway:
         shaper = trace.reply = ReplyShaper(sampling, run.options.delivery, self._tokens)
         async with upstream.open(request, target.model, credential, run.deadline) as opened:
             trace.tools = opened if isinstance(opened, ToolReply) else None
-            async with aclosing(_with_its_rest(opened, run, trace)) as reads:
+            # Only a reply that was judged can be held: any other needs no generator of its own.
+            is_held = concerns_tools(request) or request.output is not None
+            async with aclosing(_with_its_rest(opened, run, trace)) if is_held else nullcontext(opened) as reads:
                 async for read in reads:
                     batch = shaper.take(read)
                     if shaper.finish is None:

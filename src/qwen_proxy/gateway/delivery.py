@@ -65,6 +65,11 @@ class Deliverer:
         self._sources: list[Source] = []
         self._written = 0
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether more text would go out as it is."""
+        return self._answering
+
     def apply(self, batch: Batch) -> Batch:
         delivered: Batch = []
         for event in batch:

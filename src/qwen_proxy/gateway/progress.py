@@ -49,6 +49,8 @@ class Progress:
 
     def sending(self, batch: Batch) -> Batch:
         """A batch of the current try as it goes out: one reply has one start, and tries stand apart in it."""
+        if len(batch) == 1 and (kind := type(batch[0])) in self._sent and kind not in self._apart:
+            return batch  # more of what this try has sent already: the usual case
         if self._started:
             batch = self._following(batch)
         self._started = self._started or bool(batch)

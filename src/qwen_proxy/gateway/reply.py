@@ -64,6 +64,11 @@ class ReplyShaper:
         """Shape one read. Returns what may go out now; what the last read brings stays for `end`."""
         if self._limiter is not None:
             read = self._limiter.apply(read)
+        elif len(read) == 1 and self._pending is None and self._deliverer.is_answering:
+            event = read[0]
+            if isinstance(event, TextDelta):  # a token in the middle of an answer: the usual case
+                self._text.write(event.text)
+                return read
         batch: Batch = []
         for event in read:
             if isinstance(event, TextDelta):

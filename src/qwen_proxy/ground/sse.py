@@ -45,6 +45,8 @@ class SseDecoder:
         if self._line or self._lines or self._size_bytes or b"\r" in chunk or len(chunk) > self._max_event_bytes:
             return self._in_pieces(chunk)
         if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n"):
+            if chunk.find(b"\n") == len(chunk) - 2:  # one frame of one line, as a read mostly holds
+                return [chunk[6:-2]]
             payloads = chunk[6:-2].split(b"\n\ndata: ")
             if chunk.count(b"\n") == 2 * len(payloads):  # nothing but whole frames of one line each
                 return payloads

@@ -134,7 +134,10 @@ class ChunkEncoder:
     def encode(self, batch: Batch) -> bytes:
         writers = self.writers
         if len(batch) == 1:
-            return writers[type(batch[0])](batch)
+            event = batch[0]
+            if isinstance(event, TextDelta) and event.logprobs is None and event.text:  # a token: the usual case
+                return self._text_head + _json(event.text) + self._field_tail
+            return writers[type(event)](batch)
         return b"".join([writers[kind](run) for kind, run in groupby(batch, type)])
 
     def fail(self, error: ProxyError) -> bytes:

@@ -5,6 +5,7 @@ Code logs with the standard library, a word and its fields: `log.info("lease", e
 """
 
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -31,6 +32,7 @@ _MOST_AT_ONCE: Final = 1024
 _GATHER_SECONDS: Final = 0.05
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "request_id"}
 _NEVER_SHOWN: Final = frozenset(("token", "password", "cookie", "cookies", "authorization", "api_key", "secret"))
+_MARK: Final = re.compile(r"[ \"'=]")  # what a value without quotes may not have in it
 _PLAIN: Final = (int, float, bool, type(None))
 
 
@@ -221,7 +223,7 @@ def _text_line(record: logging.LogRecord, options: LogOptions) -> str:
 
 def _quoted(value: object) -> str:
     text = f"{value:.12g}" if isinstance(value, float) else str(value)
-    plain = text.isprintable() and not any(mark in text for mark in " \"'=")
+    plain = text.isprintable() and _MARK.search(text) is None
     return text if plain else _json_text(text)
 
 

@@ -234,8 +234,11 @@ async def incoming(exchange: Exchange) -> Incoming:
     if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        async with asyncio.timeout(exchange.read_seconds):
+        if request.content.is_eof():  # all of it came with the head, as small ones do: no timer is needed
             body = await request.read()
+        else:
+            async with asyncio.timeout(exchange.read_seconds):
+                body = await request.read()
     except TimeoutError as error:
         raise RequestTooSlow(exchange.read_seconds) from error
     except web.HTTPRequestEntityTooLarge as error:

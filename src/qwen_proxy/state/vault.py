@@ -8,7 +8,6 @@ A sealed value: one byte of form (1), four bytes of data key id, 12 of nonce, th
 of its record are authenticated with it: a value that was moved to another record does not open.
 """
 
-import hashlib
 import hmac
 import os
 from typing import Final
@@ -118,7 +117,7 @@ class Vault:
 
     def digest(self, text: str, purpose: str) -> str:
         """HMAC-SHA256 under the pepper, hex: for what has to be found again but never read, such as client keys."""
-        return hmac.new(self.document.pepper, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self.document.pepper, f"{purpose}\0{text}".encode(), "sha256").hex()
 
 
 def record_name(kind: str, id: str) -> str:

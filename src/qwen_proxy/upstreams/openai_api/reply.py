@@ -183,7 +183,7 @@ class ReplyReader:
             self._calls.put(ReasoningDelta(thought), batch)
         if text := delta.text or delta.refusal:
             self._has_spoken = True
-            self._calls.put(TextDelta(text, self._taken_logprobs()), batch)
+            self._calls.put(TextDelta(text, self._taken_logprobs() if self._logprobs else None), batch)
         if delta.images:
             self._images(delta, batch)
         if delta.annotations:
@@ -214,9 +214,7 @@ class ReplyReader:
     def _keep_logprobs(self, logprobs: LogprobsBody) -> None:
         self._logprobs += logprobs.content or ()
 
-    def _taken_logprobs(self) -> Raw | None:
-        if not self._logprobs:
-            return None
+    def _taken_logprobs(self) -> Raw:
         taken = Raw(b"[" + b",".join(bytes(each) for each in self._logprobs) + b"]")
         self._logprobs.clear()
         return taken

@@ -11,40 +11,40 @@ import msgspec
 from msgspec import Raw, Struct
 
 
-class FunctionBody(Struct):
+class FunctionBody(Struct, gc=False):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None  # JSON enters here
 
 
-class CallBody(Struct):
+class CallBody(Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: FunctionBody | None = None
 
 
-class LinkBody(Struct):
+class LinkBody(Struct, gc=False):
     url: str | None = None
 
 
-class ImageBody(Struct):
+class ImageBody(Struct, gc=False):
     image_url: LinkBody | None = None
 
 
-class CitationBody(Struct):
+class CitationBody(Struct, gc=False):
     url: str | None = None
     title: str | None = None
     content: str | None = None
 
 
-class AnnotationBody(Struct):
+class AnnotationBody(Struct, gc=False):
     url_citation: CitationBody | None = None
 
 
-class PartBody(Struct):
+class PartBody(Struct, gc=False):
     text: str | None = None
 
 
-class DeltaBody(Struct):
+class DeltaBody(Struct, gc=False):
     """A delta of a stream, or the message of a whole answer."""
 
     content: str | list[PartBody] | None = None
@@ -64,11 +64,11 @@ class DeltaBody(Struct):
         return content or ""
 
 
-class LogprobsBody(Struct):
+class LogprobsBody(Struct, gc=False):
     content: list[Raw] | None = None
 
 
-class ChoiceBody(Struct):
+class ChoiceBody(Struct, gc=False):
     index: int | None = None
     delta: DeltaBody | None = None
     message: DeltaBody | None = None
@@ -76,22 +76,22 @@ class ChoiceBody(Struct):
     finish_reason: str | None = None
 
 
-class PromptDetailsBody(Struct):
+class PromptDetailsBody(Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class CompletionDetailsBody(Struct):
+class CompletionDetailsBody(Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
-class UsageBody(Struct):
+class UsageBody(Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetailsBody | None = None
     completion_tokens_details: CompletionDetailsBody | None = None
 
 
-class ReplyBody(Struct):
+class ReplyBody(Struct, gc=False):
     """A chunk of a stream, or a whole answer."""
 
     id: str | None = None
