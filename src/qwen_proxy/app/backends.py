@@ -59,13 +59,19 @@ class ApiBackends:
     """Subscribes to the watch when it is made: make it before the watch is loaded. Fits `membership.Holder`."""
 
     def __init__(
-        self, live: LiveSettings, commons: Commons, transport: Transport, machine: Machine, chat_base_url: str
+        self,
+        live: LiveSettings,
+        commons: Commons,
+        transport: Transport,
+        machine: Machine,
+        chat_base_url: str,
+        local: Sequence[BackendSpec] = (),
     ) -> None:
         self._live = live
         self._commons = commons
         self._transport = transport
         self._machine = machine
-        self._environment = environment_backends(live.base)
+        self._environment = (*local, *environment_backends(live.base))
         self.book: Final = BackendBook(commons.store, commons.vault, self._environment)
         self._health: Collection[KeyHealth] = Collection(commons.store, BACKEND_KEY, KeyHealth, commons.vault)
         self._kept: dict[str, KeptBackend] = {}
@@ -243,11 +249,17 @@ class ApiBackends:
 
 @asynccontextmanager
 async def open_backends(
-    live: LiveSettings, commons: Commons, machine: Machine, *, chat_base_url: str
+    live: LiveSettings,
+    commons: Commons,
+    machine: Machine,
+    *,
+    chat_base_url: str,
+    local: Sequence[BackendSpec] = (),
 ) -> AsyncGenerator[ApiBackends]:
-    """To be entered before `open_pool`, which loads the watch. chat_base_url: of the site, where Qwen Code signs in."""
+    """To be entered before `open_pool`, which loads the watch. chat_base_url: of the site, where Qwen Code signs in.
+    local: those that the supervisor itself runs."""
     async with Transport(machine.clock, backend_transport(live.base)) as transport:
-        backends = ApiBackends(live, commons, transport, machine, chat_base_url)
+        backends = ApiBackends(live, commons, transport, machine, chat_base_url, local)
         try:
             yield backends
         finally:

@@ -38,9 +38,10 @@ def worker(
     upstream: Annotated[str, typer.Option(help="Where the upstream is.")],
     simulated: Annotated[bool, typer.Option("--simulated", help="It is the simulated one.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Folder of the data, instead of DATA_DIR.")] = None,
+    local: Annotated[str, typer.Option(help="Where the local model is.")] = "",
 ) -> None:
     """One worker process; `serve` starts it."""
-    serving.work(environment(), serving.Handed(slot, channel, listener, upstream, simulated, folder))
+    serving.work(environment(), serving.Handed(slot, channel, listener, upstream, simulated, folder, local))
 
 
 @commands.command()

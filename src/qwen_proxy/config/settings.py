@@ -151,6 +151,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     ollama: Specs
     llama_cpp: Specs
     openai_compatible: Specs
+    local_model: Path | None
+    local_context_tokens: int
+    local_threads: int
 
     data_dir: Path
     save_mode: SaveMode

@@ -17,6 +17,7 @@ from qwen_proxy.config.lines import FORM, AccountLine, WrongLine, is_blank, read
 from qwen_proxy.config.routes import MOST_NAME_CHARS, Rule, WrongRoute, read_rules
 from qwen_proxy.ground.secret import Secret
 
+GGUF_MAGIC: Final = b"GGUF"
 LEAST_SECRET_CHARS: Final = 16  # of SECRET_KEY
 
 _TRUE: Final = frozenset(("true", "1", "yes", "on"))
@@ -283,6 +284,22 @@ def _file(text: str) -> Path | None:
     return Path(text) if text else None
 
 
+def _gguf(text: str) -> Path | None:
+    """Whether it is one is told by its first bytes; the rest is llama.cpp's to judge."""
+    if not text:
+        return None
+    try:
+        with Path(text).expanduser().open("rb") as file:
+            is_gguf = file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+    except FileNotFoundError:
+        raise WrongValue("the path of a GGUF file: there is none") from None
+    except OSError as error:
+        raise WrongValue(f"the path of a GGUF file that can be read ({error.strerror})") from error
+    if not is_gguf:
+        raise WrongValue("the path of a GGUF file: this file is something else")
+    return Path(text).expanduser()
+
+
 def _redis(text: str) -> Secret | None:
     """Of what may stand behind `?` only the number of the database: no option turns the check of certificates off."""
     if not text:
@@ -336,6 +353,7 @@ ORIGINS: Final = Parser("origins such as https://chat.example with commas betwee
 HOST_NAMES: Final = Parser("host names such as proxy.example.com with commas between", _host_names)
 NETWORKS: Final = Parser("addresses or networks such as 172.18.0.0/16 with commas between", _networks)
 FILE: Final = Parser("the path of a file that exists", _file)
+GGUF: Final = Parser("the path of a GGUF file", _gguf)
 WORD: Final = Parser("any word", str)
 WORDS: Final = Parser("one or more words, with commas between", _words)
 VERSION: Final = Parser("a version such as 1.2.3", _version)

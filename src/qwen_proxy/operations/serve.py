@@ -21,11 +21,13 @@ from qwen_proxy.app.commons import DEMO, Commons, bury, live_settings, open_comm
 from qwen_proxy.app.door import Door, open_door
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.app.service import open_service
+from qwen_proxy.config.backends import BackendSpec
 from qwen_proxy.config.choices import SaveMode, SimulatorUse
 from qwen_proxy.config.credentials import LoadedKeys, load_keys
 from qwen_proxy.config.logs import log_options
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.config.settings import Settings, WrongSetting, handed_on, load
+from qwen_proxy.operations.local_model import Local, check_local, handed_local, open_local
 from qwen_proxy.operations.places import shared_place, worker_place
 from qwen_proxy.operations.upstream import Destination, on_loopback, open_destination
 from qwen_proxy.runtime.clock import Clock
@@ -59,6 +61,7 @@ class Handed(Struct, frozen=True):
     upstream: str
     is_simulated: bool
     folder: Path | None
+    local: str = ""  # the local model's address, where there is one
 
 
 def run(main: Coroutine[None, None, T]) -> T:
@@ -81,6 +84,7 @@ def serve(environ: Mapping[str, str], dotenv: Path, *, reload: bool, tell: Tell)
         tell(f"Warning: {warning}")
     if settings.file_log:
         _check_log_folder(settings.log_dir)
+    check_local(settings)
     with Logs(log_options(settings, "supervisor", sys.stderr)):
         return run(_supervise(settings, keys, handed_on(environ, dotenv), reload=reload, tell=tell))
 
@@ -95,13 +99,14 @@ async def _supervise(
         async with (
             open_commons(kept, machine) as commons,
             open_destination(settings, commons, machine) as destination,
+            open_local(settings, machine, tell) as local,
             Tasks() as tasks,
         ):
             for warning in (*await _look_after(commons, settings, keys), *await _take_over(commons, keys)):
                 tell(f"Warning: {warning}")
             options = SupervisorOptions(
-                command=_worker_command(destination.base_url, folder, is_simulated=destination.is_simulated),
-                environ=environ,
+                command=_worker_command(destination.base_url, folder, local, is_simulated=destination.is_simulated),
+                environ={**environ, **local.handed_on},
                 max_memory_bytes=settings.max_memory_bytes,
                 drain_seconds=settings.drain_seconds,
                 shutdown_grace_seconds=settings.shutdown_grace_seconds,
@@ -120,7 +125,7 @@ async def _supervise(
 
                 def leave() -> None:
                     tell("There is an account or a backend now: leaving the simulated upstream for the real one.")
-                    supervisor.roll(_worker_command(settings.chat_base_url, folder, is_simulated=False))
+                    supervisor.roll(_worker_command(settings.chat_base_url, folder, local, is_simulated=False))
 
                 tasks.spawn(_leave_simulator(commons, leave), name="leave the simulator")
             return await supervisor.run()
@@ -150,10 +155,11 @@ async def _take_over(commons: Commons, keys: LoadedKeys) -> list[str]:
     return warnings + [f"{key.name} is not in API_KEY any more, and does not work" for key in adopted.dropped]
 
 
-def _worker_command(upstream: str, folder: Path | None, *, is_simulated: bool) -> tuple[str, ...]:
+def _worker_command(upstream: str, folder: Path | None, local: Local, *, is_simulated: bool) -> tuple[str, ...]:
     simulated = ("--simulated",) if is_simulated else ()
     told = () if folder is None else ("--folder", str(folder))
-    return (*WORKER_COMMAND, "--upstream", upstream, *simulated, *told)
+    model = ("--local", local.address) if local.address else ()
+    return (*WORKER_COMMAND, "--upstream", upstream, *simulated, *told, *model)
 
 
 async def _leave_simulator(commons: Commons, leave: Callable[[], None]) -> None:
@@ -204,6 +210,7 @@ def _welcome(
         lines.append("No account is configured: the built-in simulated upstream answers, and no real model.")
         lines.append("Put ACCOUNTS=email:password into .env for your own; 'qwen-proxy doctor' says what works.")
         lines.append("Or an API key, such as MODEL_STUDIO_API_KEY=sk-..., or OLLAMA_BASE_URL=http://127.0.0.1:11434.")
+        lines.append("Or a model in a file: pip install 'qwen-proxy[local]' and LOCAL_MODEL_PATH=model.gguf.")
     if settings.save_mode is SaveMode.NONE:
         lines.append("DATA_SAVE_MODE=none: what is added while the server runs is gone when it ends.")
     elif (settings.data_dir / ORIGINAL_DATA).is_file() and destination.is_simulated:
@@ -223,10 +230,10 @@ def work(environ: Mapping[str, str], handed: Handed) -> None:
     if handed.is_simulated:
         settings = on_loopback(settings)
     with Logs(log_options(settings, f"worker-{handed.slot}", sys.stderr)):
-        run(_work(settings, handed))
+        run(_work(settings, handed, handed_local(settings, handed.local, environ)))
 
 
-async def _work(settings: Settings, handed: Handed) -> None:
+async def _work(settings: Settings, handed: Handed, local: Sequence[BackendSpec]) -> None:
     machine = Machine()
     place = worker_place(settings, handed.folder, machine.ids)
 
@@ -237,7 +244,7 @@ async def _work(settings: Settings, handed: Handed) -> None:
         ):
             live = live_settings(settings, commons)
             async with (
-                open_backends(live, commons, machine, chat_base_url=door.base_url) as others,
+                open_backends(live, commons, machine, chat_base_url=door.base_url, local=local) as others,
                 open_pool(live, door, machine, commons) as pool,
                 Tasks() as tasks,
             ):

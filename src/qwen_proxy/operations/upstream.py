@@ -52,7 +52,9 @@ async def open_destination(settings: Settings, commons: Commons, machine: Machin
 async def _has_backends(settings: Settings, commons: Commons) -> bool:
     """Whether requests can go elsewhere. One that is switched off counts too: an operator who stops a backend wants no
     answers made up in its place."""
-    return bool(await BackendBook(commons.store, commons.vault, environment_backends(settings)).all())
+    return settings.local_model is not None or bool(
+        await BackendBook(commons.store, commons.vault, environment_backends(settings)).all()
+    )
 
 
 def on_loopback(settings: Settings) -> Settings:
