@@ -76,3 +76,14 @@ def test_a_first_try_that_sent_nothing_leaves_no_trace():
     progress.next_try(TAUGHT)
     progress.next_try(TAUGHT)
     assert progress.sending([START, TextDelta("b")]) == [START, TextDelta("b")]
+
+
+@pytest.mark.parametrize("kind", [TextDelta, ReasoningDelta])
+def test_tokens_that_come_one_by_one_go_out_as_they_are_until_another_try(kind: type[TextDelta | ReasoningDelta]):
+    progress = Progress(TAUGHT)
+    progress.next_try(TAUGHT)
+    for token in "abc":
+        assert progress.sending([kind(token)]) == [kind(token)]
+    progress.next_try(TAUGHT)
+    assert progress.sending([kind("d")]) == [kind("\n\nd")]
+    assert progress.sending([kind("e")]) == [kind("e")]
