@@ -54,6 +54,14 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("GET", "/api/admin/routes/explain"): Example("/api/admin/routes/explain?model=gpt-5"),
     ("PUT", "/api/admin/routes/{name}"): Example("/api/admin/routes/fast", {"targets": ["web:qwen3.7-plus"]}),
     ("DELETE", "/api/admin/routes/{name}"): Example("/api/admin/routes/fast"),
+    ("GET", "/api/admin/backends"): Example("/api/admin/backends"),
+    ("POST", "/api/admin/backends"): Example(
+        "/api/admin/backends", {"name": "lab", "base_url": "http://127.0.0.1:9/v1", "kind": "local", "models": ["m"]}
+    ),
+    ("GET", "/api/admin/backends/{name}"): Example("/api/admin/backends/lab"),
+    ("PATCH", "/api/admin/backends/{name}"): Example("/api/admin/backends/lab", {"enabled": False}),
+    ("POST", "/api/admin/backends/{name}/test"): Example("/api/admin/backends/lab/test"),
+    ("DELETE", "/api/admin/backends/{name}"): Example("/api/admin/backends/lab"),
     ("GET", "/api/admin/qwen-code"): Example("/api/admin/qwen-code"),
     ("POST", "/api/admin/qwen-code/logins"): Example("/api/admin/qwen-code/logins", {"account": "a@example.com"}),
     ("POST", "/api/admin/qwen-code/logins/{id}/poll"): Example(f"/api/admin/qwen-code/logins/{GRANT}/poll"),

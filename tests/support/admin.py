@@ -51,6 +51,7 @@ def table(gateway: Running) -> Sequence[AdminRoute]:
         router,
         limits,
         gateway.others.qwen_code.parts(),
+        gateway.others,
     )
 
 

@@ -76,6 +76,14 @@ class KeyReport(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Tried(Struct, frozen=True, kw_only=True):
+    """What came of testing one key: its models, or why there is none. key: its id."""
+
+    key: str
+    models: tuple[str, ...] = ()
+    problem: str = ""
+
+
 class KeyLease:
     """Fits `leasing.Lease`, and is its block."""
 

@@ -10,6 +10,7 @@ from qwen_proxy.accounts.bulk.book import BatchBook
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.account_desk import AccountDesk
 from qwen_proxy.admin.accounts import AccountRoutes
+from qwen_proxy.admin.backends import BackendRoutes, Desk
 from qwen_proxy.admin.batches import BatchRoutes
 from qwen_proxy.admin.diagnostics import DiagnosticsRoutes
 from qwen_proxy.admin.keys import KeyRoutes
@@ -72,6 +73,7 @@ def admin_routes(
     router: Router,
     limits: Limits,
     qwen_code: QwenCodeParts,
+    others: Desk,
 ) -> Sequence[AdminRoute]:
     """In the order in which the document has them."""
 
@@ -87,6 +89,7 @@ def admin_routes(
         *SessionRoutes(admitted.authenticator, admitted.sessions).table(),
         *SettingsRoutes(live).table(),
         *RouteRoutes(live, router, limits, book, clock).table(),
+        *BackendRoutes(others, commons.store, catch_up, clock).table(),
         *QwenCodeRoutes(qwen_desk).table(),
         *KeyRoutes(book, catch_up, clock).table(),
         *AccountRoutes(desk, clock).table(),

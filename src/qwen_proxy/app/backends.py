@@ -1,5 +1,6 @@
 """The backends besides chat.qwen.ai, as this process has them: made from the environment and from what is kept."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from qwen_proxy.accounts.key_health import KeyHealth, after_test
-from qwen_proxy.accounts.key_pool import Change, KeyPool, KeyReport
+from qwen_proxy.accounts.key_pool import Change, KeyPool, KeyReport, Tried
 from qwen_proxy.accounts.model import DIRECT, Credential
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import transport_options
@@ -24,7 +25,7 @@ from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.backend import Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.verdict import outcome_of
-from qwen_proxy.ground.errors import AccountError, NoAccountUsable, ProxyError, StoreUnavailable
+from qwen_proxy.ground.errors import AccountError, NoAccountUsable, NotFound, ProxyError, StoreUnavailable
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.collection import Collection
@@ -38,14 +39,7 @@ log = logging.getLogger(__name__)
 DIGEST: Final = "api key of a backend"  # what the digest is for: it is no client key's
 KEY_ID_DIGITS: Final = 12
 MODELS_SECONDS: Final = 20.0
-
-
-class Tried(Struct, frozen=True, kw_only=True):
-    """What came of testing one key: its models, or why there is none."""
-
-    key: str
-    models: tuple[str, ...] = ()
-    problem: str = ""
+TRIED_AT_ONCE: Final = 8
 
 
 class _Running(Struct, frozen=True, eq=False):
@@ -102,7 +96,8 @@ class ApiBackends:
         await self._tasks.__aexit__(None, None, None)
 
     async def test(self, name: str) -> list[Tried]:
-        """Ask for the models with every key; one that works is used again, whatever it did before.
+        """Ask for the models with every key; one that works is used again, whatever it did before, and what a refusal
+        tells of a key is learned.
 
         Raises NotFound.
         """
@@ -110,14 +105,22 @@ class ApiBackends:
         running = self._running.get(name)
         if running is None or running.spec != known.spec:
             await self._commons.watch.catch_up()
-            running = self._running[name]
-        return [await self._tried(running, credential) for credential in running.pool.every_credential()]
+            running = self._running.get(name)
+        if running is None:  # somebody else removed it meanwhile
+            raise NotFound(f"backend {name!r}")
+        credentials, found = running.pool.every_credential(), list[Tried]()
+        for at in range(0, len(credentials), TRIED_AT_ONCE):
+            some = credentials[at : at + TRIED_AT_ONCE]
+            found += await asyncio.gather(*(self._tried(running, credential) for credential in some))
+        return found
 
     async def _tried(self, running: _Running, credential: Credential) -> Tried:
         deadline = self._machine.clock.monotonic() + MODELS_SECONDS
         try:
             models = await running.upstream.listed(credential, deadline)
         except ProxyError as error:
+            if isinstance(error, AccountError) and (seat := running.pool.find(credential.account_id)) is not None:
+                running.pool.learn(seat, outcome_of(error))
             return Tried(key=credential.account_id, problem=str(error))
         await self._save(running.spec.name, credential.account_id, after_test)
         return Tried(key=credential.account_id, models=tuple(model.id for model in models))

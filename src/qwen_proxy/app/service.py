@@ -223,7 +223,17 @@ async def open_service(
         ids=machine.ids,
     )
     admin = admin_routes(
-        live, commons, pool, admitted, diagnostics, machine, heartbeats, router, limits, others.qwen_code.parts()
+        live,
+        commons,
+        pool,
+        admitted,
+        diagnostics,
+        machine,
+        heartbeats,
+        router,
+        limits,
+        others.qwen_code.parts(),
+        others,
     )
     counts = CountRoutes(gateway, lambda: chat.options)
     kept = StoredResponses(commons.store, commons.vault, lambda: live.current.stored_responses_days * DAY_SECONDS)

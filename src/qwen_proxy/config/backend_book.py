@@ -83,14 +83,25 @@ class BackendBook:
         return await self.get(spec.name)
 
     async def edit(self, name: str, form: BackendForm, *also: Append) -> KnownBackend:
-        """What the form leaves out stays. Only `enabled` of one of the environment can be changed."""
+        """What the form leaves out stays. Only `enabled` of one of the environment can be changed, and not of one that
+        is switched off there."""
         known = await self.get(name)
-        if known.origin is BackendOrigin.ENVIRONMENT and form != BackendForm(enabled=form.enabled):
-            raise InvalidRequest(f"the backend {name!r} is described in the environment: change it there", param="name")
+        if known.origin is BackendOrigin.ENVIRONMENT:
+            if form != BackendForm(enabled=form.enabled):
+                raise InvalidRequest(
+                    f"the backend {name!r} is described in the environment: change it there", param="name"
+                )
+            if form.enabled and not self._environment[name].enabled:
+                raise InvalidRequest(
+                    f"the backend {name!r} is switched off in the environment: change it there", param="enabled"
+                )
+        if form == BackendForm():
+            return known
 
         def change(before: KeptBackend | None) -> KeptBackend:
             if known.origin is BackendOrigin.ENVIRONMENT:
-                return KeptBackend(enabled=form.enabled is not False)
+                spec = None if before is None else before.spec  # an added one that is behind this one's name
+                return KeptBackend(spec=spec, enabled=form.enabled is not False)
             if before is None or before.spec is None:
                 raise NotFound(f"backend {name!r}")
             enabled = before.enabled if form.enabled is None else form.enabled

@@ -13,6 +13,7 @@ from qwen_proxy.admin.account_bodies import (
     AccountTestBody,
     NewAccountBody,
 )
+from qwen_proxy.admin.backends import BackendTestBody, KnownBackendBody, KnownBackendsBody
 from qwen_proxy.admin.batches import BatchesBody, CreatedBody, NewBatchBody
 from qwen_proxy.admin.keys import KeyBody, KeysBody, MadeKeyBody, NewKeyBody
 from qwen_proxy.admin.qwen_code import BeginBody, BegunBody, ProgressBody, QwenCodeBody, TriedBody
@@ -28,10 +29,12 @@ from qwen_proxy.admin.settings import (
     UndoBody,
 )
 from qwen_proxy.admin.usage import UsageBody
+from qwen_proxy.config.backends import BackendForm
 from qwen_proxy.operations.client import ServerClient
 from qwen_proxy.runtime.clock import Clock
 
 ACCOUNTS: Final = "/api/admin/accounts"
+BACKENDS: Final = "/api/admin/backends"
 BATCHES: Final = f"{ACCOUNTS}/batches"
 KEYS: Final = "/api/admin/keys"
 QWEN_CODE: Final = "/api/admin/qwen-code"
@@ -39,6 +42,7 @@ ROUTES: Final = "/api/admin/routes"
 SETTINGS: Final = "/api/admin/settings"
 PAGE: Final = 500
 SIGN_IN_SECONDS: Final = 120.0  # the server itself waits for 90
+TEST_SECONDS: Final = 120.0  # the server waits 20 for a few keys at a time
 LOOK_SECONDS: Final = 60.0  # for what the server has to gather
 FOLLOW_SECONDS: Final = 0.5
 ASK_SECONDS: Final = 0.5
@@ -160,6 +164,28 @@ class Administration:
         """key: see `revoke_key`; empty for none. Raises UnknownKey."""
         query: Query = {"model": model, "key": await self._key_id(key) if key else None}
         return await self._server.call("GET", _with(f"{ROUTES}/explain", query), ExplainedBody, seconds=LOOK_SECONDS)
+
+    # --- backends
+
+    async def backends(self) -> Sequence[KnownBackendBody]:
+        return (await self._server.call("GET", BACKENDS, KnownBackendsBody)).backends
+
+    async def backend(self, name: str) -> KnownBackendBody:
+        return await self._server.call("GET", _one(BACKENDS, name), KnownBackendBody)
+
+    async def add_backend(self, form: BackendForm) -> KnownBackendBody:
+        return await self._server.call("POST", BACKENDS, KnownBackendBody, form)
+
+    async def edit_backend(self, name: str, form: BackendForm) -> KnownBackendBody:
+        return await self._server.call("PATCH", _one(BACKENDS, name), KnownBackendBody, form)
+
+    async def remove_backend(self, name: str) -> None:
+        await self._server.do("DELETE", _one(BACKENDS, name))
+
+    async def test_backend(self, name: str) -> BackendTestBody:
+        """May take long where its server is silent."""
+        path = f"{_one(BACKENDS, name)}/test"
+        return await self._server.call("POST", path, BackendTestBody, seconds=TEST_SECONDS)
 
     # --- Qwen Code
 
