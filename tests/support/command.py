@@ -23,17 +23,20 @@ class Ran(Struct, frozen=True):
         return msgspec.json.decode(self.out)
 
 
-async def run_command(folder: Path, *arguments: str, **environ: str) -> Ran:
-    """Keyword arguments are variables; nothing else of this process's environment is handed on but PATH and HOME."""
+async def run_command(folder: Path, *arguments: str, feed: str = "", **environ: str) -> Ran:
+    """Keyword arguments are variables; nothing else of this process's environment is handed on but PATH and HOME.
+
+    feed: what a pipe gives it; empty for nothing.
+    """
     process = await asyncio.create_subprocess_exec(
         str(ENTRY),
         *arguments,
         cwd=folder,
         env={"PATH": os.defpath, "HOME": str(folder), **environ},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE if feed else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await process.communicate(feed.encode() or None)
     assert process.returncode is not None
     return Ran(process.returncode, out.decode(), err.decode())

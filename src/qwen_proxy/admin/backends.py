@@ -1,4 +1,4 @@
-"""/api/admin/backends: servers that speak OpenAI's API; looking at them, adding, changing, testing and removing them."""
+"""/api/admin/backends: servers that speak OpenAI's API; looking at them, adding, changing, testing, removing them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol

@@ -166,7 +166,9 @@ class ApiBackends:
         for known in self._known:
             spec = known.spec
             running = before.pop(spec.name, None)
-            if running is None or running.spec != spec:
+            if running is not None and replace(running.spec, enabled=spec.enabled) == spec:
+                running = replace(running, spec=spec)  # with its list of models, so that it serves at once
+            else:
                 running = self._start(spec, None if running is None else running.pool)
             self._running[spec.name] = running
         for gone in before.values():

@@ -42,6 +42,23 @@ def passphrase(file: Path | None, *, is_new: bool) -> Secret:
     return Secret(text)
 
 
+def read_api_keys(file: Path | None) -> tuple[str, ...]:
+    """One a line or with commas between: from the file, else from a person without showing them, else from stdin.
+
+    Raises typer.BadParameter where there is none, OSError.
+    """
+    if file is not None:
+        text = file.read_text("utf-8-sig")
+    elif sys.stdin.isatty():
+        text = str(typer.prompt("API key (several with commas between)", hide_input=True))
+    else:
+        text = sys.stdin.read()
+    keys = tuple(key for line in text.splitlines() for key in words(line))
+    if not keys:
+        raise typer.BadParameter("no API key was given: pipe it to '--key -', or name a file with --key-file")
+    return keys
+
+
 def read_password(file: Path | None) -> str:
     """An account's password: from the file, else from a person, else the first line of stdin. Raises OSError."""
     if file is not None:

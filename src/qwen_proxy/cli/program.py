@@ -6,6 +6,7 @@ from typing import Final
 import typer
 
 from qwen_proxy.cli.accounts import commands as of_accounts
+from qwen_proxy.cli.backends import commands as of_backends
 from qwen_proxy.cli.batches import accounts_import
 from qwen_proxy.cli.batches import commands as of_batches
 from qwen_proxy.cli.care import commands as of_care
@@ -60,6 +61,7 @@ for commands in (of_service, of_installation, of_requests, of_usage, of_audit, o
     cli.add_typer(commands)
 for name, group in (
     ("accounts", of_accounts),
+    ("backends", of_backends),
     ("batches", of_batches),
     ("keys", of_keys),
     ("qwen-code", of_qwen_code),

@@ -1,0 +1,21 @@
+"""What to do about a backend that does not answer as it should. Pure."""
+
+from qwen_proxy.accounts.key_health import KeyState
+from qwen_proxy.admin.backends import BackendKeyBody, KnownBackendBody
+from qwen_proxy.config.backends import ServerKind
+
+PLANS = "Give it another key; one of a plan works at that plan's address only, one of pay as you go at its own."
+
+
+def key_advice(backend: KnownBackendBody, key: BackendKeyBody | None) -> str:
+    """About a key whose test failed; `key` is how it is after it."""
+    state = KeyState.READY if key is None else key.state
+    match state:
+        case KeyState.RETIRED:
+            return f"{PLANS} Then: qwen-proxy backends edit {backend.name} --key -"
+        case KeyState.OUT_OF_QUOTA | KeyState.THROTTLED:
+            return "Wait until it rests no more, or add another key."
+        case KeyState.READY:
+            if backend.kind is ServerKind.LOCAL:
+                return f"See whether the server runs, and answers at {backend.base_url}."
+            return f"See whether {backend.base_url} is the right address, and can be reached from here."

@@ -1,0 +1,28 @@
+"""What to do about a key that failed its test."""
+
+import pytest
+
+from qwen_proxy.accounts.key_health import KeyState
+from qwen_proxy.accounts.key_pool import KeyReport
+from qwen_proxy.admin.backends import backend_body
+from qwen_proxy.config.backend_book import BackendOrigin, KnownBackend
+from qwen_proxy.config.backends import BackendForm, ServerKind, spec_of
+from qwen_proxy.operations.backends import key_advice
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "says"),
+    [
+        (KeyState.RETIRED, ServerKind.API, "qwen-proxy backends edit lab --key -"),
+        (KeyState.OUT_OF_QUOTA, ServerKind.API, "another key"),
+        (KeyState.THROTTLED, ServerKind.LOCAL, "rests no more"),
+        (KeyState.READY, ServerKind.LOCAL, "whether the server runs"),
+        (KeyState.READY, ServerKind.API, "right address"),
+        (None, ServerKind.API, "http://lab/v1"),
+    ],
+)
+def test_each_state_has_its_advice(state: KeyState | None, kind: ServerKind, says: str) -> None:
+    spec = spec_of(BackendForm(name="lab", base_url="http://lab/v1", kind=kind))
+    reports = [] if state is None else [KeyReport(id="k", hint="", state=state, in_use=0, until=None, reason="")]
+    body = backend_body(KnownBackend(spec=spec, origin=BackendOrigin.ADDED), reports, None)
+    assert says in key_advice(body, next(iter(body.keys), None))
