@@ -14,8 +14,9 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.simulator import Simulator
-from qwen_proxy.upstreams.base import Upstream
-from qwen_proxy.upstreams.openai_compatible import ApiOptions, OpenAICompatible
+from qwen_proxy.upstreams.base import ApiOptions, Upstream
+from qwen_proxy.upstreams.openai_compatible import OpenAICompatible
+from qwen_proxy.upstreams.qwen_code import QwenCode, QwenCodeOptions
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.options import QwenWebOptions
@@ -112,9 +113,30 @@ async def openai_compatible() -> AsyncGenerator[Played]:
         )
 
 
+@asynccontextmanager
+async def qwen_code() -> AsyncGenerator[Played]:
+    clock = SystemClock()
+    good = ["hello", "[[recording reasoning_content]]", "[[recording calls_interleaved]]", "[[recording crlf]]"]
+    bad = [
+        f"[[recording {name}]]"
+        for name in ("unauthorized", "insufficient_quota", "throttled", "unknown_model", "bad_gateway", "cut", "page")
+    ]
+    async with OpenAIServer("at") as server, Transport(clock) as transport:
+        options = QwenCodeOptions(chat_base_url="", usual_base=server.base_url, agent="QwenCode/0 (linux; x64)")
+        yield Played(
+            QwenCode(transport, options, lambda id: "", name="qwen-code", models=(), clock=clock, ids=SystemIds()),
+            server,
+            Credential(account_id="sign-in", token=Secret("at")),
+            lambda: transport.open_streams,
+            good,
+            ["[[sim reset 3]] [[sim repeat 20]]", *bad],
+        )
+
+
 UPSTREAMS: Final[dict[str, Callable[[], AbstractAsyncContextManager[Played]]]] = {
     "qwen_web": qwen_web,
     "openai_compatible": openai_compatible,
+    "qwen_code": qwen_code,
 }
 
 

@@ -8,8 +8,11 @@ import msgspec
 import openai
 import pytest
 
+from qwen_proxy.app.backends import spoken
 from qwen_proxy.app.commons import Kept
-from qwen_proxy.config.backends import BackendForm
+from qwen_proxy.config.backends import BackendForm, read_forms
+from qwen_proxy.config.settings import WrongSetting
+from qwen_proxy.ground.errors import InvalidRequest
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.storage.opening import FilePlace
 from tests.support.http import USER_KEY
@@ -195,3 +198,11 @@ async def test_the_site_still_refuses_what_it_can_not_do() -> None:
     async with running() as served:
         async with served.client.post("/v1/chat/completions", json=ask(logprobs=True)) as response:
             assert (response.status, (await response.json())["error"]["param"]) == (400, "logprobs")
+
+
+async def test_a_protocol_that_nobody_speaks_stops_the_start_and_is_not_added() -> None:
+    with pytest.raises(WrongSetting, match="`protocol` is one of openai"):
+        spoken(read_forms(b'[{"name": "b", "base_url": "http://127.0.0.1:9/v1", "protocol": "odd"}]'))
+    async with running() as served:
+        with pytest.raises(InvalidRequest, match="nobody here speaks 'odd'"):
+            await served.others.book.add(BackendForm(name="b", base_url="http://127.0.0.1:9/v1", protocol="odd"))

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from tests.recordings.decoding import OpenAIRecording, openai_recordings
+from tests.recordings.decoding import openai_recordings
 from tests.support.wire_server import Visit, WireServer
 
 RECORDINGS: Final = {recording.name: recording for recording in openai_recordings()}
@@ -32,7 +32,31 @@ def answer(status: int, body: bytes, kind: str = "application/json", *lines: str
 
 class OpenAIServer:
     """Enter it. `asked`: bodies of completions, decoded; `keys`: the Authorization of each. keys_taken: the only ones,
-    where there are some. refusal: by key, what it is answered with instead. models: what is listed."""
+    where there are some. refusal: by key, what it is answered with instead. models: what is listed.
+
+    The attributes and methods before `__init__` are its protocol: another is a subclass with others.
+    """
+
+    asks, lists, root = "POST /v1/chat/completions ", "GET /v1/models ", "/v1"
+
+    def listed(self) -> bytes:
+        found = [{"id": id, "object": "model", "max_model_len": 8192} for id in self.models]
+        return msgspec.json.encode({"object": "list", "data": found})
+
+    def word(self, said: str) -> bytes:
+        return chunk({"content": said})
+
+    def ending(self, words: int) -> list[bytes]:
+        usage = {"prompt_tokens": 7, "completion_tokens": words}
+        told = msgspec.json.encode({"choices": [], "usage": usage})
+        return [chunk({}, "stop"), b"data: " + told + b"\n\ndata: [DONE]\n\n"]
+
+    def recorded(self, name: str) -> bytes:
+        """The answer that this recording has."""
+        recording = RECORDINGS[name]
+        facts = recording.facts
+        lines = [f"{name}: {value}" for name, value in facts.headers.items() if name != "Content-Type"]
+        return answer(facts.status, recording.body, facts.headers["Content-Type"], *lines)
 
     def __init__(self, *keys_taken: str, models: tuple[str, ...] = ("m-1", "m-2")) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -47,7 +71,7 @@ class OpenAIServer:
 
     @property
     def base_url(self) -> str:
-        return f"http://localhost:{self._port}/v1"
+        return f"http://localhost:{self._port}{self.root}"
 
     @property
     def connections(self) -> int:
@@ -81,10 +105,9 @@ class OpenAIServer:
             if visit.head.startswith("POST"):
                 self.keys.append(key)
             await visit.send(refusal() if refusal is not None else answer(401, RECORDINGS["unauthorized"].body))
-        elif visit.head.startswith("GET /v1/models "):
-            listed = [{"id": id, "object": "model", "max_model_len": 8192} for id in self.models]
-            await visit.send(answer(200, msgspec.json.encode({"object": "list", "data": listed})))
-        elif visit.head.startswith("POST /v1/chat/completions "):
+        elif visit.head.startswith(self.lists):
+            await visit.send(answer(200, self.listed()))
+        elif visit.head.startswith(self.asks):
             self.keys.append(key)
             self.open_generations += 1
             self.most_at_once = max(self.most_at_once, self.open_generations)
@@ -100,7 +123,7 @@ class OpenAIServer:
         self.asked.append(body)
         text = next(str(each["content"]) for each in reversed(body["messages"]) if each["role"] == "user")
         if (found := re.search(r"\[\[recording (\w+)\]\]", text)) is not None:
-            await _replay(visit, RECORDINGS[found[1]])
+            await visit.send(self.recorded(found[1]))
             return
         told = dict(re.findall(r"\[\[sim (\w+) ?(\w*)\]\]", text))
         if "hang" in told:
@@ -116,16 +139,9 @@ class OpenAIServer:
             if told.get("reset") == str(number):
                 visit.reset()
                 return
-            await visit.chunk(chunk({"content": word}))
+            await visit.chunk(self.word(word))
             if "slow" in told:
                 await asyncio.sleep(0.001)
-        await visit.chunk(chunk({}, "stop"))
-        usage = {"prompt_tokens": 7, "completion_tokens": len(words)}
-        await visit.chunk(b"data: " + msgspec.json.encode({"choices": [], "usage": usage}) + b"\n\ndata: [DONE]\n\n")
+        for piece in self.ending(len(words)):
+            await visit.chunk(piece)
         await visit.chunk(b"")
-
-
-async def _replay(visit: Visit, recording: OpenAIRecording) -> None:
-    facts = recording.facts
-    lines = [f"{name}: {value}" for name, value in facts.headers.items() if name != "Content-Type"]
-    await visit.send(answer(facts.status, recording.body, facts.headers["Content-Type"], *lines))

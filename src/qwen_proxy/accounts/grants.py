@@ -285,7 +285,8 @@ class Grants:
                 continue
             if entry is not None:  # this process knows at once
                 self.known[id] = entry.value
-                self._not_before.pop(id, None)
+                if not failures:
+                    self._not_before.pop(id, None)
                 self.plan()
                 self._changed()
             return

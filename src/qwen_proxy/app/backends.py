@@ -15,13 +15,14 @@ from qwen_proxy.accounts.model import DIRECT, Credential
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import transport_options
 from qwen_proxy.app.machine import Machine
+from qwen_proxy.app.prompted import Prompted, prompted
 from qwen_proxy.app.qwen_code import QwenCodeDoor
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.backend_book import BackendBook, KeptBackend, KnownBackend, together
 from qwen_proxy.config.backend_settings import environment_backends
 from qwen_proxy.config.backends import QWEN_CODE, BackendSpec, ServerKind
 from qwen_proxy.config.runtime import LiveSettings
-from qwen_proxy.config.settings import Settings
+from qwen_proxy.config.settings import Settings, WrongSetting
 from qwen_proxy.gateway.backend import Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.verdict import outcome_of
@@ -31,7 +32,8 @@ from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import BACKEND, BACKEND_KEY
 from qwen_proxy.state.store import Beat, Hold, Record
-from qwen_proxy.upstreams.openai_compatible import ApiOptions, OpenAICompatible
+from qwen_proxy.upstreams.base import ApiOptions, ServerUpstream
+from qwen_proxy.upstreams.table import UPSTREAMS
 from qwen_proxy.upstreams.transport import Transport, TransportOptions
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ TRIED_AT_ONCE: Final = 8
 class _Running(Struct, frozen=True, eq=False):
     spec: BackendSpec
     pool: KeyPool
-    upstream: OpenAICompatible
+    upstream: ServerUpstream
+    prompted: Prompted
     backend: Backend
 
 
@@ -65,8 +68,8 @@ class ApiBackends:
         self._commons = commons
         self._transport = transport
         self._machine = machine
-        self._environment = (*local, *environment_backends(live.base))
-        self.book: Final = BackendBook(commons.store, commons.vault, self._environment)
+        self._environment = spoken((*local, *environment_backends(live.base)))
+        self.book: Final = BackendBook(commons.store, commons.vault, self._environment, protocols=UPSTREAMS)
         self._health: Collection[KeyHealth] = Collection(commons.store, BACKEND_KEY, KeyHealth, commons.vault)
         self._kept: dict[str, KeptBackend] = {}
         self._keys: dict[str, KeyHealth] = {}
@@ -165,6 +168,9 @@ class ApiBackends:
         before, self._running = self._running, {}
         for known in self._known:
             spec = known.spec
+            if spec.protocol not in UPSTREAMS:  # another version may speak it
+                log.error("a backend's protocol is unknown", extra={"backend": spec.name, "protocol": spec.protocol})
+                continue
             running = before.pop(spec.name, None)
             if running is not None and replace(running.spec, enabled=spec.enabled) == spec:
                 running = replace(running, spec=spec)  # with its list of models, so that it serves at once
@@ -181,7 +187,9 @@ class ApiBackends:
             pool = self._pool(spec, exit)
         else:
             pool.use(spec, exit)
-        upstream = OpenAICompatible(self._transport, api_options(spec, exit), clock=clock, ids=self._machine.ids)
+        make = UPSTREAMS[spec.protocol]
+        upstream = make(self._transport, api_options(spec, exit), clock=clock, ids=self._machine.ids)
+        prompts = prompted(upstream, self._machine.ids, settings)
 
         async def fetch() -> Sequence[Model]:
             return await self._models(pool, upstream)
@@ -189,13 +197,13 @@ class ApiBackends:
         backend = Backend(
             name=spec.name,
             kind=BackendKind(spec.kind.value),
-            upstream=upstream,
+            upstream=prompts.upstream,
             leasing=pool,
             catalogue=CatalogueSource(fetch, clock=clock, ttl_seconds=settings.models_cache_ttl_seconds),
             prefix=spec.prefix,
             shortage=pool.shortage,
         )
-        return _Running(spec, pool, upstream, backend)
+        return _Running(spec, pool, upstream, prompts, backend)
 
     def _pool(self, spec: BackendSpec, exit: str) -> KeyPool:
         name = spec.name
@@ -217,7 +225,7 @@ class ApiBackends:
                 pool.learned(id.partition("/")[2], health)
         return pool
 
-    async def _models(self, pool: KeyPool, upstream: OpenAICompatible) -> Sequence[Model]:
+    async def _models(self, pool: KeyPool, upstream: ServerUpstream) -> Sequence[Model]:
         """With the first key that is taken; what a refusal tells of a key is learned."""
         deadline = self._machine.clock.monotonic() + MODELS_SECONDS
         if pool.spec.models:
@@ -235,6 +243,7 @@ class ApiBackends:
     def _configure(self, settings: Settings) -> None:
         for running in self._running.values():
             running.backend.catalogue.configure(ttl_seconds=settings.models_cache_ttl_seconds)
+            running.prompted.apply(settings)
 
     # --- what is held of the limits over all processes
 
@@ -269,6 +278,14 @@ async def open_backends(
             yield backends
         finally:
             await backends.close()
+
+
+def spoken(specs: tuple[BackendSpec, ...]) -> tuple[BackendSpec, ...]:
+    """These, if somebody here speaks to each. Raises WrongSetting."""
+    for spec in specs:
+        if spec.protocol not in UPSTREAMS:
+            raise WrongSetting("BACKENDS", spec.protocol, f"backends whose `protocol` is one of {', '.join(UPSTREAMS)}")
+    return specs
 
 
 def exit_of(spec: BackendSpec, settings: Settings) -> str:

@@ -4,13 +4,13 @@ A kept document with a spec is a backend that an operator added. One without is 
 which is described there alone: it only says whether it is switched off.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from qwen_proxy.config.backends import BackendForm, BackendSpec, WrongBackend, spec_of
+from qwen_proxy.config.backends import OPENAI, BackendForm, BackendSpec, WrongBackend, spec_of
 from qwen_proxy.ground.errors import AlreadyExists, InvalidRequest, NotFound
 from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import BACKEND
@@ -51,8 +51,16 @@ def together(environment: Sequence[BackendSpec], kept: Mapping[str, KeptBackend]
 class BackendBook:
     """Adds, changes and removes; raises StoreUnavailable, and a client's error that names the field."""
 
-    def __init__(self, store: Store, vault: Vault, environment: Sequence[BackendSpec]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        vault: Vault,
+        environment: Sequence[BackendSpec],
+        *,
+        protocols: Container[str] = (OPENAI,),
+    ) -> None:
         self._records = Collection(store, BACKEND, KeptBackend, vault)
+        self._protocols = protocols
         self._environment = {spec.name: spec for spec in environment}
 
     @property
@@ -70,7 +78,7 @@ class BackendBook:
         return found
 
     async def add(self, form: BackendForm, *also: Append) -> KnownBackend:
-        spec = checked(form)
+        spec = self._spoken(checked(form))
         if spec.name in self._environment:
             raise AlreadyExists(f"the backend {spec.name!r}")
 
@@ -105,7 +113,7 @@ class BackendBook:
             if before is None or before.spec is None:
                 raise NotFound(f"backend {name!r}")
             enabled = before.enabled if form.enabled is None else form.enabled
-            return KeptBackend(spec=checked(form, before.spec), enabled=enabled)
+            return KeptBackend(spec=self._spoken(checked(form, before.spec)), enabled=enabled)
 
         await self._records.update(name, change, *also)
         return await self.get(name)
@@ -118,6 +126,11 @@ class BackendBook:
             )
         await self._records.update(name, lambda before: None, *also)
         return known
+
+    def _spoken(self, spec: BackendSpec) -> BackendSpec:
+        if spec.protocol not in self._protocols:
+            raise InvalidRequest(f"nobody here speaks {spec.protocol!r}", param="protocol")
+        return spec
 
 
 def checked(form: BackendForm, before: BackendSpec | None = None) -> BackendSpec:

@@ -18,6 +18,7 @@ MOST_KEYS: Final = 1000
 MOST_MODELS: Final = 1000
 NAME_FORM: Final = "small letters, digits, '-', '_' and '.', at most 40, beginning with a letter or digit"
 QWEN_CODE: Final = "qwen-code"
+OPENAI: Final = "openai"
 TAKEN_NAMES: Final = frozenset(("web", "api", QWEN_CODE))  # the site, a kind of backends, and Qwen Code
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._/-]{0,40}")
@@ -49,6 +50,7 @@ class BackendSpec(Struct, frozen=True, kw_only=True):
     usual_models: its ids where it has no list. prefix: before its models' ids in the public list. exit: a proxy URL;
     empty: PROXY_URL for an API, direct for a local server. key_concurrency, concurrency: requests at a time with each
     key and in all, over all processes; 0 for no limit. preset: what it was made from, empty for none.
+    protocol: how it is spoken to, by a name of `upstreams.table`.
     """
 
     name: str
@@ -65,6 +67,7 @@ class BackendSpec(Struct, frozen=True, kw_only=True):
     thinking: Thinking = Thinking.EFFORT
     preset: str = ""
     enabled: bool = True
+    protocol: str = OPENAI
 
 
 class Preset(Struct, frozen=True, kw_only=True):
@@ -139,6 +142,7 @@ class BackendForm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     concurrency: int | None = None
     thinking: Thinking | None = None
     enabled: bool | None = None
+    protocol: str | None = None
 
     def __repr__(self) -> str:
         return f"BackendForm({self.name!r}, preset={self.preset!r})"
@@ -199,6 +203,7 @@ def spec_of(form: BackendForm, before: BackendSpec | None = None) -> BackendSpec
                 ("concurrency", form.concurrency),
                 ("thinking", form.thinking),
                 ("enabled", form.enabled),
+                ("protocol", form.protocol),
             )
             if value is not None
         },

@@ -8,16 +8,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Final
 
-from msgspec import Struct
-
-from qwen_proxy.accounts.model import DIRECT, Credential
+from qwen_proxy.accounts.model import Credential
 from qwen_proxy.chat.events import Batch
 from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest
-from qwen_proxy.config.backends import Thinking
 from qwen_proxy.ground.errors import ProxyError, ReplyCut, UpstreamProtocolError
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
+from qwen_proxy.upstreams.base import ApiOptions
 from qwen_proxy.upstreams.openai_api import asking
 from qwen_proxy.upstreams.openai_api.asking import encode_chat
 from qwen_proxy.upstreams.openai_api.errors import classify_answer
@@ -26,28 +24,6 @@ from qwen_proxy.upstreams.openai_api.reply import ReplyReader, is_stream
 from qwen_proxy.upstreams.transport import Response, Stream, Transport, read_all
 
 CALL_ID_DIGITS: Final = 24
-
-
-class ApiOptions(Struct, frozen=True, kw_only=True):
-    """What an operator decides about one server.
-
-    base_url: what `/chat/completions` is put behind, mostly ending in `/v1`. models: its ids, where the list is not
-    to be asked for; usual_models: where it has none. headers: sent with every request. exit: of calls without a key.
-    """
-
-    name: str
-    base_url: str
-    models: tuple[str, ...] = ()
-    usual_models: tuple[str, ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
-    thinking: Thinking = Thinking.EFFORT
-    exit: str = DIRECT
-    models_seconds: float = 20
-    drain_seconds: float = 1
-
-    def url(self, path: str) -> str:
-        """By concatenation: a prefix path stays (§0.3)."""
-        return self.base_url.rstrip("/") + path
 
 
 class OpenAICompatible:

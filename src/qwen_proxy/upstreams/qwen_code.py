@@ -16,7 +16,8 @@ from qwen_proxy.ground.errors import CredentialRejected, ProxyError
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
-from qwen_proxy.upstreams.openai_compatible import ApiOptions, OpenAICompatible
+from qwen_proxy.upstreams.base import ApiOptions
+from qwen_proxy.upstreams.openai_compatible import OpenAICompatible
 from qwen_proxy.upstreams.qwen_code_wire import (
     ENDED,
     INSTEAD,

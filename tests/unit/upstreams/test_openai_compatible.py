@@ -13,7 +13,8 @@ from qwen_proxy.ground.errors import CredentialRejected, ProxyError, UpstreamPro
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.ids import SystemIds
-from qwen_proxy.upstreams.openai_compatible import ApiOptions, OpenAICompatible
+from qwen_proxy.upstreams.base import ApiOptions
+from qwen_proxy.upstreams.openai_compatible import OpenAICompatible
 from qwen_proxy.upstreams.transport import Transport
 from tests.conformance.upstreams import asked
 from tests.support.openai_server import RECORDINGS, OpenAIServer, answer
