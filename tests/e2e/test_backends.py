@@ -18,6 +18,7 @@ from qwen_proxy.storage.opening import FilePlace
 from tests.support.http import USER_KEY
 from tests.support.openai_server import RECORDINGS, OpenAIServer, answer
 from tests.support.running import Running, ask, running
+from tests.support.waiting import until
 
 
 def described(server: OpenAIServer, *keys: str, **fields: object) -> str:
@@ -186,6 +187,32 @@ async def test_log_probabilities_formats_and_effort_pass() -> None:
             (asked,) = server.asked
             assert asked["reasoning_effort"] == "low" and asked["response_format"] == {"type": "json_object"}
             assert asked["repetition_penalty"] == 1.1 and asked["top_logprobs"] == 2
+
+
+STRICT: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "temperature": 0.5}),
+    ("/v1/responses", {"input": "hi", "temperature": 0.5}),
+    ("/v1/responses", {"input": "hi", "temperature": 0.5, "background": True}),
+    ("/v1/completions", {"prompt": "hi", "temperature": 0.5}),
+    ("/api/chat", {"messages": [{"role": "user", "content": "hi"}], "options": {"temperature": 0.5}, "stream": False}),
+    (
+        "/v1beta/models/{model}:generateContent",
+        {"contents": [{"parts": [{"text": "hi"}]}], "generationConfig": {"temperature": 0.5}},
+    ),
+]
+
+
+async def test_a_server_that_is_strict_refuses_sampling_only_where_the_upstream_takes_none() -> None:
+    async with OpenAIServer() as server:
+        backend = described(server, models=["m-1"])
+        async with running(BACKENDS=backend, STRICT_FIELDS="true") as served:
+            for path, fields in STRICT:
+                for model, status in (("m-1", 200), ("qwen3.7-plus", 400)):
+                    body = fields if "{" in path else fields | {"model": model}
+                    async with served.client.post(path.format(model=model), json=body) as response:
+                        assert response.status == status, (path, model, await response.text())
+            await until(lambda: len(server.asked) == len(STRICT))
+        assert [asked["temperature"] for asked in server.asked] == [0.5] * len(STRICT)
 
 
 async def test_several_choices_are_several_requests() -> None:

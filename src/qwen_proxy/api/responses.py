@@ -24,6 +24,7 @@ from qwen_proxy.gateway.sessions import session_name
 from qwen_proxy.gateway.sizing import chat_size
 from qwen_proxy.ground.errors import InternalError, InvalidRequest, ProxyError
 from qwen_proxy.protocols.base import ReplyFacts
+from qwen_proxy.protocols.bodies import refuse_ignored
 from qwen_proxy.protocols.openai_responses import OpenAIResponses, ResponsesCall, call
 from qwen_proxy.protocols.openai_responses_body import Asked
 from qwen_proxy.protocols.openai_responses_events import ResponseEncoder, replayed
@@ -186,7 +187,9 @@ class ResponsesRoutes:
                 self._admission.admit(caller, lambda: chat_size(meant.request, meant.choices))
             )
             exchange.limits = permit.facts()
-            _, route = await self._gateway.resolve(meant.request, caller)
+            request, route = await self._gateway.resolve(meant.request, caller)
+            ignored = self._gateway.without_effect(meant.ignored_fields, request, route)
+            refuse_ignored(ignored, self._chat.options)
             facts = ReplyFacts(
                 reply_id=self._ids.token(32),
                 request_id=exchange.request_id,
@@ -220,6 +223,7 @@ class ResponsesRoutes:
 
     async def count(self, exchange: Exchange) -> web.StreamResponse:
         _, wanted, found = await self._read(exchange)
+        refuse_ignored(wanted.ignored, self._chat.options)
         return _json(counted(await self._gateway.count_prompt(call(wanted, found.context).request)))
 
     async def compact(self, exchange: Exchange) -> web.StreamResponse:

@@ -119,7 +119,6 @@ class AnthropicMessages(Anthropic):
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> MessagesCall:
         body, ignored = decode(incoming.body)
-        refuse_ignored(ignored, options)
         asked = request(body)
         return MessagesCall(
             request=asked,

@@ -273,7 +273,6 @@ class GeminiGenerate(Gemini):
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> GenerateCall:
         body, ignored = decoded(incoming.body)
-        bodies.refuse_ignored(ignored, options)
         wishes = body.generation_config or GenerationBody()
         thinking = wishes.thinking_config
         return GenerateCall(

@@ -275,7 +275,7 @@ class OllamaChat(Ollama):
     def parse(self, incoming: Incoming, options: ParseOptions) -> OllamaCall:
         body, ignored = bodies.decode(incoming.body, CHAT, HONOURED)
         ignored += options_without_effect(incoming.body)
-        return _parsed(body, chat_request(body), ignored, options, is_load=not body.messages)
+        return _parsed(body, chat_request(body), ignored, is_load=not body.messages)
 
 
 class OllamaGenerate(Ollama):
@@ -288,13 +288,10 @@ class OllamaGenerate(Ollama):
         body, ignored = bodies.decode(incoming.body, GENERATE, HONOURED, "prompt")
         ignored += options_without_effect(incoming.body)
         is_load = not body.prompt and not body.images
-        return _parsed(body, generate_request(body), ignored, options, is_load=is_load)
+        return _parsed(body, generate_request(body), ignored, is_load=is_load)
 
 
-def _parsed(
-    body: AskedBody, request: ChatRequest, ignored: tuple[str, ...], options: ParseOptions, *, is_load: bool
-) -> OllamaCall:
-    bodies.refuse_ignored(ignored, options)
+def _parsed(body: AskedBody, request: ChatRequest, ignored: tuple[str, ...], *, is_load: bool) -> OllamaCall:
     return OllamaCall(
         request=request,
         stream=body.stream is not False,

@@ -112,7 +112,6 @@ class OpenAICompletions:
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> CompletionCall:
         body, ignored = bodies.decode(incoming.body, _BODY, _HONOURED, "prompt")
-        bodies.refuse_ignored(ignored, options)
         _refuse_unsupported(body)
         prompt = _prompt(body.prompt)
         return CompletionCall(

@@ -15,7 +15,6 @@ from qwen_proxy.chat.result import ChatResult
 from qwen_proxy.ground.errors import ProxyError, UnsupportedParameter
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
-from qwen_proxy.protocols.bodies import refuse_ignored
 from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.openai_errors import error_reply
 from qwen_proxy.protocols.openai_responses_body import Asked, asked
@@ -67,9 +66,7 @@ class OpenAIResponses:
 
     def read(self, incoming: Incoming, options: ParseOptions) -> Asked:
         """Raises InvalidRequest."""
-        wanted = asked(incoming)
-        refuse_ignored(wanted.ignored, options)
-        return wanted
+        return asked(incoming)
 
     def error(self, error: ProxyError, request_id: str) -> ErrorReply:
         return error_reply(error, request_id)

@@ -84,12 +84,14 @@ def test_what_can_not_be_done_is_refused_by_name(fields: dict[str, Any], param: 
     assert refused.value.param == param
 
 
-def test_too_many_choices_are_refused_and_ignored_fields_where_the_operator_wants_that() -> None:
+def test_too_many_choices_are_refused() -> None:
     with pytest.raises(InvalidRequest) as refused:
         parsed(n=3, options=ParseOptions(max_choices=2))
     assert refused.value.param == "n"
-    with pytest.raises(UnsupportedParameter):
-        parsed(top_p=0.5, options=ParseOptions(strict=True))
+
+
+def test_what_a_strict_server_refuses_is_known_once_the_upstream_is() -> None:
+    assert parsed(top_p=0.5, options=ParseOptions(strict=True)).ignored_fields == ("top_p",)
 
 
 @pytest.mark.parametrize("echo", [True, False])
