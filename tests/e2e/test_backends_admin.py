@@ -148,3 +148,15 @@ async def test_the_commands_of_an_operator(tmp_path: Path) -> None:
         assert "…6789" in (await command(gateway, tmp_path, "show", "lab")).out
         await command(gateway, tmp_path, "remove", "lab", "--yes")
         assert "'lab'" in (await command(gateway, tmp_path, "show", "lab", code=1)).err
+
+
+@pytest.mark.timeout(120)
+async def test_the_doctor_looks_at_backends_and_misses_no_account_beside_them(tmp_path: Path) -> None:
+    async with OpenAIServer(GOOD) as server:
+        async with running(accounts=(), BACKENDS=described(server, GOOD, BAD)) as gateway:
+            environ = {"SERVICE_PORT": gateway.url.rpartition(":")[2], "API_KEY": ADMIN_KEY}
+            environ["QWEN_CHAT_PROXY_URL"] = gateway.simulator.base_url
+            ran = await run_command(tmp_path, "doctor", "--json", "--no-chat", **environ)
+            checks = {each["name"]: (each["verdict"], each["trouble"]) for each in ran.json["checks"]}
+            assert checks["backend b"] == ("warn", "backend") and checks["accounts"][0] == "skipped", ran.out
+            assert "canary" not in ran.out

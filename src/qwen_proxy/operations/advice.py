@@ -58,6 +58,7 @@ class Trouble(StrEnum):
     EXIT_CHALLENGED = "exit_challenged"
     PROXY_DEAD = "proxy_dead"
     UPSTREAM_DOWN = "upstream_down"
+    BACKEND = "backend"
     OUT_OF_QUOTA = "out_of_quota"
     DISABLED = "disabled"
     WRONG_CLOCK = "wrong_clock"
@@ -96,6 +97,7 @@ ADVICE: Final[Mapping[Trouble, str]] = {
         "Nothing is sent around it."
     ),
     Trouble.UPSTREAM_DOWN: "Check this machine's network and DNS, and QWEN_CHAT_PROXY_URL if it is set; else wait.",
+    Trouble.BACKEND: "See 'qwen-proxy backends test', which tries every key and tells what to do about each.",
     Trouble.OUT_OF_QUOTA: "Wait until the time given, or add another account: this one's daily quota is used up.",
     Trouble.DISABLED: "Enable the account to use it.",
     Trouble.WRONG_CLOCK: (

@@ -1,8 +1,9 @@
 """What to do about a backend that does not answer as it should. Pure."""
 
 from qwen_proxy.accounts.key_health import KeyState
-from qwen_proxy.admin.backends import BackendKeyBody, KnownBackendBody
+from qwen_proxy.admin.backends import BackendKeyBody, BackendTestBody, KnownBackendBody
 from qwen_proxy.config.backends import ServerKind
+from qwen_proxy.operations.advice import Check, Trouble, failed, passed, warned
 
 PLANS = "Give it another key; one of a plan works at that plan's address only, one of pay as you go at its own."
 
@@ -19,3 +20,13 @@ def key_advice(backend: KnownBackendBody, key: BackendKeyBody | None) -> str:
             if backend.kind is ServerKind.LOCAL:
                 return f"See whether the server runs, and answers at {backend.base_url}."
             return f"See whether {backend.base_url} is the right address, and can be reached from here."
+
+
+def judge_backend(told: BackendTestBody) -> Check:
+    """Some keys that are taken are enough to serve; none is not."""
+    name, problems = f"backend {told.backend.name}", [key.problem for key in told.keys if key.problem]
+    if not problems:
+        return passed(name, f"lists {max((len(key.models) for key in told.keys), default=0)} models, with every key")
+    if len(problems) < len(told.keys):
+        return warned(name, Trouble.BACKEND, f"{len(problems)} of {len(told.keys)} keys are not taken: {problems[0]}")
+    return failed(name, Trouble.BACKEND, problems[0])

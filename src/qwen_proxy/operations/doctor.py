@@ -22,6 +22,7 @@ from qwen_proxy.config.credentials import LoadedKeys, load_keys
 from qwen_proxy.config.settings import Settings, WrongSetting, load
 from qwen_proxy.ground.errors import StoreUnavailable, UpstreamChallenged
 from qwen_proxy.operations import integrity
+from qwen_proxy.operations.administration import Administration
 from qwen_proxy.operations.advice import (
     Check,
     Trouble,
@@ -35,6 +36,7 @@ from qwen_proxy.operations.advice import (
     trouble_of,
     warned,
 )
+from qwen_proxy.operations.backends import judge_backend
 from qwen_proxy.operations.client import Diagnostics, Question, ServerClient, ServerRefused, ServerSilent
 from qwen_proxy.operations.offline import open_to_look
 from qwen_proxy.operations.probe import Probed, probe
@@ -139,7 +141,12 @@ class Doctor:
         now = self._clock.now()
         for facts in after.accounts:
             yield judge_account(facts, now)
-        if not after.accounts:
+        backends = [check async for check in self._backends(client)]
+        for check in backends:
+            yield check
+        if not after.accounts and backends:
+            yield skipped("accounts", "there is no account; the backends serve")
+        elif not after.accounts:
             yield failed("accounts", Trouble.NO_ACCOUNT, "there is no account")
         states = {facts.exit: judge_exit(facts, now) for facts in after.exits}
         offset = after.upstream.clock_offset_seconds
@@ -174,6 +181,16 @@ class Doctor:
         async with open_door(settings, base_url, Machine(self._clock, self._ids)) as door:
             for exit in dict.fromkeys(exits or general_exits(settings, ())):
                 yield exit_name(exit), await probe(door.site, exit)
+
+    async def _backends(self, client: ServerClient) -> AsyncGenerator[Check]:
+        """Each that is switched on, asked for its models with every key."""
+        administration = Administration(client, self._clock, is_running=True)
+        try:
+            names = [each.name for each in await administration.backends() if each.enabled]
+            for name in names:
+                yield judge_backend(await administration.test_backend(name))
+        except (ServerRefused, ServerSilent) as error:
+            yield warned("backends", Trouble.BACKEND, str(error))
 
     async def _models(self, client: ServerClient) -> Check:
         try:
