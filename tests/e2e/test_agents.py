@@ -119,3 +119,20 @@ async def test_a_reply_without_its_call_is_asked_for_again() -> None:
         for failure in ("in-thinking", "intercepted", "empty", "think-only", "no-text"):
             ended = await play(gateway, CLAUDE_CODE, f"{SCRIPT} [[sim {failure} once at=2]]")
             assert ended == (DONE, "It says: result 3"), failure
+
+
+async def test_a_summary_is_a_text_though_a_script_is_being_played() -> None:
+    aside = "CRITICAL: Respond with TEXT ONLY. Do NOT call any tools.\n\nSummarize the conversation so far."
+    call = {"id": "c1", "type": "function", "function": {"name": "Read", "arguments": json.dumps({"file_path": PATH})}}
+    messages = [
+        {"role": "user", "content": SCRIPT},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "and"},
+        {"role": "user", "content": aside},
+    ]
+    async with running() as gateway:
+        body = {"model": "qwen3.7-plus", "messages": messages, "tools": CLAUDE_CODE}
+        async with gateway.client.post("/v1/chat/completions", json=body) as response:
+            choice = (await response.json())["choices"][0]
+    assert choice["finish_reason"] == "stop" and not choice["message"].get("tool_calls")
+    assert choice["message"]["content"].startswith("Summary")

@@ -5,6 +5,7 @@ What it is to do stands in the user's turn (`scripts`); how, in the rest of the 
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,11 @@ UNTAUGHT = Taught("7f3a", "[[call {nonce} {name}]]", "[[arg {nonce} {name}]]", "
 NEVER_FILTERED = ("say", "call", "agent", "json", "once")
 """Directives whose words are their own: `once` and `at=2` in them say nothing about when they hold."""
 
+SIDE_REQUEST = re.compile(r"^CRITICAL: Respond with TEXT ONLY\. Do NOT call any tools\.", re.MULTILINE)
+"""How Claude Code asks for a summary of the conversation so far, with all of its tools offered."""
+
+SUMMARY = "Summary of a simulated conversation: the user gave a task, and it is being worked on."
+
 CLAIM = "I have called the tool, and everything is done: the file is written."
 
 
@@ -32,13 +38,15 @@ class Scene:
     """What a prompt puts before the model.
 
     turn: the user's turn that counts, the one with the agent's script while that is being played. results: those
-    that came after it. script: the steps of an agent, if the turn has some.
+    that came after it. script: the steps of an agent, if the turn has some. is_aside: a summary is asked for, whatever
+    script is being played.
     """
 
     turn: str
     taught: Taught | None
     results: list[Result]
     script: list[Step]
+    is_aside: bool = False
 
     @property
     def key(self) -> str:
@@ -60,6 +68,8 @@ def look(prompt: str) -> Scene:
     """Find the turn that counts and what came after it."""
     taught = learn(prompt)
     hidden = _masked(prompt, taught)
+    if SIDE_REQUEST.search(aside := last_part(hidden).replace("\0", "")):
+        return Scene(aside, taught, [], [], is_aside=True)
     scripts = list(AGENT.finditer(hidden))
     if scripts and not _answered(hidden, taught, scripts[-1].end()):
         turn = part_at(hidden, scripts[-1].start())
@@ -123,6 +133,8 @@ def holding(scene: Scene, found: list[Directive], first_time: Callable[[str], bo
 
 def act(shape: Shape, prompt: str, scene: Scene, wanted: list[Directive]) -> Shape:
     """The shape as the model would answer: with its calls, the JSON demanded, or about the results it got."""
+    if scene.is_aside:
+        return replace(shape, text=SUMMARY)
     by_name = {directive.name: directive for directive in wanted}
     offered = offers(prompt) if scene.taught is not None else {}
     said = "say" in by_name
