@@ -189,6 +189,14 @@ async def test_log_probabilities_formats_and_effort_pass() -> None:
             assert asked["repetition_penalty"] == 1.1 and asked["top_logprobs"] == 2
 
 
+async def test_one_call_at_most_is_kept_to_though_the_server_gives_two() -> None:
+    async with OpenAIServer() as server, running(accounts=(), BACKENDS=described(server, models=["m-1"])) as served:
+        status, body = await say(served, "[[recording calls_interleaved]]", parallel_tool_calls=False)
+    choice = body["choices"][0]
+    assert (status, choice["finish_reason"]) == (200, "tool_calls")
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["weather"]
+
+
 STRICT: list[tuple[str, dict[str, Any]]] = [
     ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "temperature": 0.5}),
     ("/v1/responses", {"input": "hi", "temperature": 0.5}),

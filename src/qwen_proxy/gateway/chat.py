@@ -295,7 +295,9 @@ class ChatGateway:
         sampling = kept_here(request.sampling, upstream)
         if sampling.is_limited:
             await self._ready_to_count()
-        shaper = trace.reply = ReplyShaper(sampling, run.options.delivery, self._tokens)
+        shaper = trace.reply = ReplyShaper(
+            sampling, run.options.delivery, self._tokens, one_call=not request.parallel_tool_calls
+        )
         async with upstream.open(request, target.model, credential, run.deadline) as opened:
             trace.tools = opened if isinstance(opened, ToolReply) else None
             # Only a reply that was judged can be held: any other needs no generator of its own.

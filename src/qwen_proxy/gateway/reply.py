@@ -27,10 +27,16 @@ from qwen_proxy.gateway.limits import Limiter
 class ReplyShaper:
     """`take` each read of the upstream in order until `finish` is set, then `end` once with the usage.
 
+    one_call: calls behind the first are dropped, since not every server keeps to `parallel_tool_calls`.
     usage: what the upstream said, None when it said nothing or was cut short here by a limit.
     """
 
-    def __init__(self, sampling: Sampling, delivery: Delivery, counter: TokenCounter) -> None:
+    def __init__(
+        self, sampling: Sampling, delivery: Delivery, counter: TokenCounter, *, one_call: bool = False
+    ) -> None:
+        self._one_call = one_call
+        self._has_call = False
+        self._drops_call = False  # the one that is open
         self._limiter = Limiter(sampling.stop, sampling.max_tokens, counter) if sampling.is_limited else None
         self._deliverer = Deliverer(delivery)
         self._pending: Batch | None = []
@@ -76,8 +82,14 @@ class ReplyShaper:
             elif isinstance(event, ReasoningDelta):
                 self._reasoning.write(event.text)
             elif isinstance(event, ToolArgumentsDelta):
+                if self._drops_call:
+                    continue
                 self._calls.write(event.text)
             elif isinstance(event, ToolCallStart):
+                self._drops_call = self._one_call and self._has_call
+                self._has_call = True
+                if self._drops_call:
+                    continue
                 self._calls.write(event.name)
             elif isinstance(event, Usage):
                 self.usage = event

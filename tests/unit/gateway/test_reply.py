@@ -71,3 +71,14 @@ def shaped(reads: list[Batch], delivery: Delivery, sampling: Sampling) -> tuple[
         sent += shaper.take(read)
     assert shaper.usage is not None
     return sent + shaper.end(shaper.usage), shaper
+
+
+@pytest.mark.parametrize("one_call", [True, False])
+def test_calls_behind_the_first_are_dropped_where_one_is_wanted(one_call: bool) -> None:
+    shaper = ReplyShaper(Sampling(), Delivery(), WordCounter(), one_call=one_call)
+    first: Batch = [ToolCallStart("a", "T"), ToolArgumentsDelta("{}")]
+    second: Batch = [ToolCallStart("b", "U"), ToolArgumentsDelta("[1")]
+    told = shaper.take([*first, *second]) + shaper.take([ToolArgumentsDelta("]")])
+    assert [event.call_id for event in told if isinstance(event, ToolCallStart)] == (["a"] if one_call else ["a", "b"])
+    arguments = "".join(event.text for event in told if isinstance(event, ToolArgumentsDelta))
+    assert (arguments, shaper.calls) == (("{}", "T{}") if one_call else ("{}[1]", "T{}U[1]"))
