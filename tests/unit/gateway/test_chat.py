@@ -435,3 +435,22 @@ async def test_a_request_keeps_the_options_it_began_with() -> None:
     chat.options = structs.replace(chat.options, delivery=hidden)
     batches = await ask(chat, question())
     assert not any(isinstance(event, ReasoningDelta) for batch in batches for event in batch)
+
+
+async def test_an_upstream_that_counts_itself_is_not_cut_here() -> None:
+    upstream = scripted(GOOD)
+    upstream.forwards_fields = True
+    batches = await ask(gateway(upstream, Desk("a")), question(sampling=Sampling(max_tokens=1, stop=("lo",))))
+    told = [event for batch in batches for event in batch]
+    assert "".join(event.text for event in told if isinstance(event, TextDelta)) == "Hel"  # the stop alone is ours
+    assert told[-1] == Finish(FinishReason.STOP, "lo")
+    batches = await ask(gateway(upstream, Desk("a")), question(sampling=Sampling(max_tokens=1, logprobs=True)))
+    assert "".join(event.text for batch in batches for event in batch if isinstance(event, TextDelta)) == "Hello"
+
+
+async def test_a_judged_reply_that_ends_without_finish_is_no_success() -> None:
+    upstream = scripted([[START]], [[START]])
+    upstream.has_native_tools = True
+    request = structs.replace(question(), tools=(Tool("look"),))
+    with pytest.raises(errors.ReplyCut):
+        await ask(gateway(upstream, Desk("a")), request)
