@@ -43,7 +43,7 @@ CARRIERS: list[tuple[dict[str, str], str]] = [
     ({"Authorization": f"Basic {USER_KEY}"}, "nobody"),
     ({"x-api-key": f"Bearer {USER_KEY}"}, "nobody"),
     ({"Cookie": f"token={USER_KEY}"}, "nobody"),
-    ({"x-goog-api-key": USER_KEY}, "nobody"),
+    ({"x-goog-api-key": USER_KEY}, "user"),
     ({"Authorization": "Bearer " + "k" * 7000}, "nobody"),
     ({"x-api-key": "ключ"}, "nobody"),
 ]
