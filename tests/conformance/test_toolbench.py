@@ -11,6 +11,7 @@ from bench.toolbench.failures import CLEAN
 from bench.toolbench.judging import Result, Tally
 from bench.toolbench.payloads import Chance, large
 from bench.toolbench.reading import call_text, read, silence
+from qwen_proxy.toolcalls.reading import ReadingOptions
 
 SEED = 42
 
@@ -43,7 +44,11 @@ def test_a_text_that_shows_a_call_is_no_call() -> None:
         assert not found.is_open, shown.style
 
 
-def test_every_read_of_a_raw_value_is_followed_by_an_event() -> None:
-    found = silence(cut(call_text("taught", large(20_000))))
-    assert (found.held, found.silent) == (0, 0)
-    assert found.reads > 900
+def test_every_read_of_a_raw_value_is_followed_by_an_event_once_the_call_is_committed() -> None:
+    pieces = cut(call_text("taught", large(20_000)))
+    found = silence(pieces)
+    assert found.silent == 0
+    assert found.held * 20 < 9_000
+    at_once = silence(pieces, ReadingOptions(commit_characters=0))
+    assert (at_once.held, at_once.silent) == (0, 0)
+    assert at_once.reads > 900

@@ -50,23 +50,15 @@ class Ended(NamedTuple):
 
 
 async def play(gateway: Running, tools: list[dict[str, Any]], prompt: str) -> Ended:
-    """An agent's loop: ask, do what is called (here: number it), tell the results, until an answer makes no call.
-
-    What ends with `length` is asked again, once for each call at most.
-    """
+    """An agent's loop: ask, do what is called (here: number it), tell the results, until an answer makes no call."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
     calls: list[tuple[str, Any]] = []
-    cut = 0
-    while len(calls) < 10 and cut <= len(calls) + 1:
+    while len(calls) < 10:
         body = {"model": "qwen3.7-plus", "messages": messages, "tools": tools}
         async with gateway.client.post("/v1/chat/completions", json=body) as response:
             told = await response.json()
             assert response.status == 200, told
-        choice = told["choices"][0]
-        message = choice["message"]
-        if choice["finish_reason"] == "length":
-            cut += 1
-            continue
+        message = told["choices"][0]["message"]
         if not message.get("tool_calls"):
             return Ended(calls, message["content"])
         messages.append(message)

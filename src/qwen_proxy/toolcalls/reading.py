@@ -33,7 +33,7 @@ from qwen_proxy.toolcalls.readers.bracket import BracketReader
 from qwen_proxy.toolcalls.readers.fenced import FencedReader
 from qwen_proxy.toolcalls.readers.loose import read_loosely
 from qwen_proxy.toolcalls.readers.tags import FunctionReader, InvokeReader
-from qwen_proxy.toolcalls.readers.taught import LOOSE, TaughtReader
+from qwen_proxy.toolcalls.readers.taught import TaughtReader
 from qwen_proxy.toolcalls.readers.tool_call_tag import ToolCallTagReader
 from qwen_proxy.toolcalls.repair import repaired
 from qwen_proxy.toolcalls.report import InvalidCall, ReadingReport
@@ -45,6 +45,7 @@ TAUGHT: Final = "taught"
 NATIVE: Final = "native"
 NEAR_NONCE: Final = "near_nonce"
 FENCE: Final = "fence"
+LOOSE: Final = "loose_markers"
 SWALLOWED: Final = "opening_swallowed"
 _READERS: Final = {
     "tool_call": ToolCallTagReader,
@@ -214,7 +215,7 @@ class CallReading:
             TaughtReader(self._markers, spelling),
             TaughtCall(
                 tool or OfferedTool(Tool(name)),
-                commit_characters=None if is_held else self._options.commit_characters,
+                commit_characters=MAX_CALL_CHARACTERS * 2 if is_held else self._options.commit_characters,
             ),
             tool,
             name,

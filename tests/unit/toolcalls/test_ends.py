@@ -1,10 +1,8 @@
 """Values whose own text reads like the end of their call, where that end is broken too."""
 
-import json
-
 import pytest
 
-from tests.support.calls import read, read_split
+from tests.support.calls import read
 
 HEAD = "[[call 7f3a Write]]\n[[arg 7f3a file_path]]\na.md\n[[arg 7f3a content]]\n"
 END_LIKE = "A call ends with\n[[end]]"
@@ -31,19 +29,3 @@ def test_signs_before_an_end_on_the_same_line_are_the_values(value: str) -> None
 def test_bold_markers_are_markers() -> None:
     text = "\n".join(f"**{line}**" if line.startswith("[[") else line for line in f"{HEAD}x\n[[end 7f3a]]".split("\n"))
     assert read(text).calls == [("Write", {"file_path": "a.md", "content": "x"})]
-
-
-@pytest.mark.parametrize("size", [1, 3, 1000])
-def test_an_end_behind_the_value_is_no_part_of_it_though_the_call_streams(size: int) -> None:
-    reply = read_split("[[call 7f3a Bash]]\n[[arg 7f3a command]]\nls[[end 7f3a]] \n\n", size)
-    assert (reply.calls, reply.report.repairs) == ([("Bash", {"command": "ls"})], {"loose_markers": 1})
-
-
-@pytest.mark.parametrize("size", [1, 3, 1000])
-@pytest.mark.parametrize(
-    "value", ["ls[[end 7f3a]] x", "if [[", "ls [[end 7f3", "a[[end 7f3a]]" + " " * 300, "ls\n  [[end 7f3a]]"]
-)
-def test_what_only_begins_like_an_end_within_a_line_is_text(size: int, value: str) -> None:
-    reply = read_split(f"[[call 7f3a Bash]]\n[[arg 7f3a command]]\n{value}", size)
-    assert (reply.calls, reply.report.cut) == ([], True)
-    assert (reply.open or "").startswith(json.dumps({"command": value.rstrip()}, separators=(",", ":"))[:-2])

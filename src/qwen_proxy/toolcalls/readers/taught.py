@@ -5,7 +5,6 @@
 | line start | a marker with the nonce, alone | `ArgumentOpened`, or `CallEnded`                           |
 | line start | what may become one            | held, up to `Markers.limit`                                |
 | line start | an end marker nearly spelt     | held while only blanks follow; an end if a call or nothing does |
-| in a line  | the end marker at the very end | held while only blanks follow; an end if nothing else does |
 | anywhere   | anything else                  | `ArgumentText`                                             |
 
 Text before the first `ArgumentOpened` is the call's body, which has no business there and may tell the arguments
@@ -26,8 +25,7 @@ class ArgumentText(NamedTuple):
 
 
 class CallEnded(NamedTuple):
-    """how: empty for an end marker; `half_end`, `near_end`, `loose_markers` or `missing_end` for what passes as one;
-    `cut` for none.
+    """how: empty for an end marker; `half_end`, `near_end` or `missing_end` for what passes as one; `cut` for none.
 
     behind_line: the line before the end is whole.
     """
@@ -38,7 +36,6 @@ class CallEnded(NamedTuple):
 
 TaughtEvent = ArgumentOpened | ArgumentText | CallEnded
 CUT = "cut"
-LOOSE = "loose_markers"
 
 
 class TaughtReader:
@@ -51,17 +48,14 @@ class TaughtReader:
         self._lead = "\n" + markers.lead
         self._held = ""
         self._is_line_start = True  # what is held, or comes next, stands at the start of a line
-        self._has_argument = False
-        self._is_blank = True  # so far, the line that what is held stands on
         self._has_cr = False  # the last marker line ended in CR LF, so the next one's line feed brings a CR too
 
     def feed(self, text: str) -> list[TaughtEvent]:
         """What the text adds. All but what may be a marker is told at once."""
         buffer = self._held + text
-        tail = self._inline_end(buffer)
         if not self._is_line_start and not self._has_cr and self._lead[:2] not in buffer and buffer[-1] != "\n":
-            self._held = buffer[tail:]
-            return self._told(buffer[:tail]) if tail else []  # the usual case, in the middle of a value
+            self._held = ""
+            return [ArgumentText(buffer)]  # the usual case, in the middle of a value
         events: list[TaughtEvent] = []
         told = look = 0
         while True:
@@ -80,7 +74,6 @@ class TaughtReader:
                         events.append(ArgumentOpened(marker.name))
                         told = look = end + 1
                         self._is_line_start, self._has_cr = True, line.endswith("\r")
-                        self._is_blank = self._has_argument = True
                         continue
                     ends = marker.kind == "end"
                     return self._over(events, "" if ends else "missing_end", buffer[end + 1 if ends else line_at :])
@@ -92,27 +85,9 @@ class TaughtReader:
                         _tell(events, buffer[told:cut])
                         return self._over(events, "near_end", buffer[at:])
             look, self._is_line_start = line_at, False
-        cut = min(cut, max(told, tail))
+        _tell(events, buffer[told:cut])
         self._held = buffer[cut:]
-        return events + self._told(buffer[told:cut]) if cut > told else events
-
-    def _told(self, text: str) -> list[TaughtEvent]:
-        _, feed, line = text.rpartition("\n")
-        self._is_blank = (feed != "" or self._is_blank) and not line.strip()
-        return [ArgumentText(text)]
-
-    def _inline_end(self, text: str) -> int:
-        """Where the text ends with the call's end marker, or the beginning of one, within a line; else its length.
-
-        One with nothing but blanks before it on its line is none: they are no part of the value, and may be sent.
-        """
-        end = self._spelled.end
-        if end[0] not in text[-self._markers.limit :]:
-            return len(text)
-        whole = text.rstrip()
-        if whole.endswith(end) and len(text) - len(whole) <= self._markers.limit:
-            return len(whole) - len(end)
-        return next((len(text) - size for size in range(len(end) - 1, 0, -1) if text.endswith(end[:size])), len(text))
+        return events
 
     def finish(self) -> list[TaughtEvent]:
         """The text has ended within the call."""
@@ -120,11 +95,6 @@ class TaughtReader:
         if self.rest is not None:
             return events
         held, self._held, self.rest = self._held, "", ""
-        if held and not self._is_line_start and not held.startswith(("\n", "\r\n")):
-            if held.rstrip() == self._spelled.end and self._has_argument and not self._is_blank:
-                return [*events, CallEnded(LOOSE)]
-            _tell(events, held)
-            return [*events, CallEnded(CUT, behind_line=False)]
         before, feed, last = held.rstrip().rpartition("\n")
         if self._markers.is_half_end(last) or (feed and self._markers.is_near_end(last)):
             # What is held before the last line only looked like an end: a value may hold such a line.
