@@ -78,6 +78,21 @@ async def test_a_draining_server_is_not_ready_but_says_so_on_open_connections() 
             pass  # no connection is taken any more: a load balancer sees that as well
 
 
+async def test_a_connection_taken_before_a_drain_may_send_its_first_request_late() -> None:
+    async with running() as gateway:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with gateway.client.get("/healthz") as response:  # so the one before is taken too
+            assert response.status == 200
+        draining = asyncio.ensure_future(gateway.server.drain(10))  # noqa: TID251
+        await asyncio.sleep(1.0)  # later than an idle connection is left open
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"200"
+        writer.close()
+        await writer.wait_closed()
+        await draining
+
+
 @asynccontextmanager
 async def logging() -> AsyncGenerator[io.StringIO]:
     stream = io.StringIO()

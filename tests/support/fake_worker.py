@@ -136,7 +136,7 @@ async def serve_toys(host: WorkerHost, toys: web.Application) -> None:
     host.ready()
     await host.retired.wait()
     await site.stop()
-    await asyncio.sleep(0.3)  # a connection that was accepted a moment ago has not sent its request yet
+    await asyncio.sleep(1.5)  # a connection that was accepted a moment ago has not sent its request yet
     assert runner.server is not None
     runner.server.pre_shutdown()
     await runner.server.shutdown(host.drain_seconds)

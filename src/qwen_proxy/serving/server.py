@@ -19,6 +19,8 @@ KEEPALIVE_INTERVAL_SECONDS = 10
 KEEPALIVE_PROBES = 3
 IDLE_CONNECTION_SECONDS = 75.0
 LATE_REQUEST_SECONDS = 0.5  # a connection accepted a moment before a drain has not sent its request yet
+LATEST_REQUEST_SECONDS = 3.0  # ... and on a busy machine takes longer; one that has asked before is not waited for
+LOOK_SECONDS = 0.05
 
 
 def keep_alive(listener: socket.socket) -> None:
@@ -97,11 +99,19 @@ class HttpServer:
         for site in self._runner.sites:
             await site.stop()
         self._endpoints.draining = True
-        late_seconds = min(LATE_REQUEST_SECONDS, timeout_seconds)
-        await asyncio.sleep(late_seconds)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.sleep(min(LATE_REQUEST_SECONDS, timeout_seconds))
+        latest = began + min(LATEST_REQUEST_SECONDS, timeout_seconds)
+        while self._awaits_a_first_request() and loop.time() < latest:  # noqa: ASYNC110 - aiohttp tells nobody
+            await asyncio.sleep(LOOK_SECONDS)
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()
-        await self._endpoints.drain(timeout_seconds - late_seconds)
+        await self._endpoints.drain(timeout_seconds - (loop.time() - began))
+
+    def _awaits_a_first_request(self) -> bool:
+        server = self._runner.server
+        return server is not None and any(each not in self._endpoints.asked for each in server.connections)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
