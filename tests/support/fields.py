@@ -18,7 +18,7 @@ from tests.support.running import Running, running
 PAGE: Final = Path(__file__).parents[2] / "docs" / "fields.md"
 WEB_MODEL: Final = "qwen3.7-plus"
 OTHER_MODEL: Final = "coder-model"
-IGNORED: Final = "x-qwen-proxy-ignored"
+WITHOUT_EFFECT: Final = ("x-qwen-proxy-ignored", "x-qwen-proxy-warnings")
 
 Fields = dict[str, Any]  # JSON enters here
 
@@ -397,7 +397,7 @@ async def _became(gateway: Running, spoken: Spoken, sent: Fields, model: str) ->
     async with gateway.client.post(path, json=body) as response:
         text = await response.text()
         if response.status == 200:
-            return "ignored" if response.headers.get(IGNORED) else "supported"
+            return "ignored" if any(name in response.headers for name in WITHOUT_EFFECT) else "supported"
         assert response.status in (400, 404), f"{path} {sent}: {response.status} {text}"
         return "refused"
 
@@ -411,7 +411,8 @@ def page(tables: Sequence[tuple[Spoken, Sequence[Seen]]]) -> str:
         "that speaks OpenAI's API.",
         "",
         "- **supported**: it has its effect, here or upstream.",
-        "- **ignored**: it has none; the reply's header `x-qwen-proxy-ignored` names it; `STRICT_FIELDS` refuses it.",
+        "- **ignored**: it has none; the reply's header `x-qwen-proxy-ignored` names it (`STRICT_FIELDS` refuses it),",
+        "  or `x-qwen-proxy-warnings` tells of it.",
         "- **refused**: a 400 or 404 that names it and says what would be right.",
     ]
     for spoken, rows in tables:

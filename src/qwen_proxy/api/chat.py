@@ -115,7 +115,7 @@ class ChatRoutes:
         session = self._session(exchange, call) if self._gateway.follows_sessions else ""
         ignored = self._gateway.without_effect(call.ignored_fields, request, route)
         refuse_ignored(ignored, self.options)
-        told = _told(ignored, self._gateway.warnings(request, route))
+        told = _told(ignored, self._gateway.warnings(request, route, wished=call.request))
         return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, told, budget)
 
     def _session(self, exchange: Exchange, call: Call) -> str:

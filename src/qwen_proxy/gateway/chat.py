@@ -149,15 +149,18 @@ class ChatGateway:
             field for field in fields if field.rpartition(".")[2] not in SAMPLING_FIELDS and field not in request.extra
         ]
 
-    def warnings(self, request: ChatRequest, route: Route) -> list[str]:
-        """What a client should know of how this request is asked, though it is no reason to refuse it; ASCII."""
+    def warnings(self, request: ChatRequest, route: Route, *, wished: ChatRequest) -> list[str]:
+        """What a client should know of how this request is asked, though it is no reason to refuse it; ASCII.
+
+        wished: as it was before `resolve`.
+        """
+        told: list[str] = []
+        if wished.model.variant.search and not request.model.variant.search:
+            told.append("this model searches nothing")
         backend = self._router.find(route.targets[0].backend)
-        if backend is None or backend.kind is not BackendKind.WEB:
-            return []
-        results = [part for message in request.messages for part in message.parts if isinstance(part, ToolResultPart)]
-        if any(isinstance(inner, ImagePart) for result in results for inner in result.parts):
-            return ["images in the results of tools are not shown to the model"]
-        return []
+        if backend is not None and backend.kind is BackendKind.WEB and _has_images_in_results(request):
+            told.append("images in the results of tools are not shown to the model")
+        return told
 
     @property
     def follows_sessions(self) -> bool:
@@ -475,6 +478,11 @@ def kept_here(sampling: Sampling, upstream: Upstream) -> Sampling:
     if not upstream.forwards_fields:
         return sampling
     return Sampling(stop=() if sampling.logprobs else sampling.stop)
+
+
+def _has_images_in_results(request: ChatRequest) -> bool:
+    results = (part for message in request.messages for part in message.parts if isinstance(part, ToolResultPart))
+    return any(isinstance(inner, ImagePart) for result in results for inner in result.parts)
 
 
 def _refuse_what_comes_later(request: ChatRequest) -> None:

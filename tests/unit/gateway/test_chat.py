@@ -370,8 +370,11 @@ async def test_a_search_that_the_client_wants_besides_the_name_is_made_by_every_
     request = ChatRequest(model=wish, messages=(Message(Role.USER, (TextPart("x"),)),))
     asked, route = await chat.resolve(request)
     assert asked.model == route.targets[0].name == wish
-    plain, _ = await gateway(scripted(GOOD), Desk("a")).resolve(request)
+    assert chat.warnings(asked, route, wished=request) == []
+    other = gateway(scripted(GOOD), Desk("a"))
+    plain, route = await other.resolve(request)
     assert plain.model.variant == PLAIN
+    assert other.warnings(plain, route, wished=request) == ["this model searches nothing"]
 
 
 async def test_a_field_that_an_upstream_is_handed_is_not_without_effect() -> None:
@@ -395,7 +398,7 @@ async def test_who_sends_an_image_in_a_result_is_warned_where_it_is_not_shown() 
 
     async def warned(kind: BackendKind, part: TextPart | ImagePart) -> bool:
         chat = gateway(scripted(GOOD), Desk("a"), kind=kind)
-        return bool(chat.warnings(*await chat.resolve(asking(part))))
+        return bool(chat.warnings(*await chat.resolve(asking(part)), wished=asking(part)))
 
     image = ImagePart("data:image/png;base64,iVBO")
     assert await warned(BackendKind.WEB, image)
