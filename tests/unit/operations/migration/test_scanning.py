@@ -26,3 +26,14 @@ def test_braces_that_belong_to_nothing_end_the_looking_back() -> None:
 def test_the_word_email_is_no_account_of_its_own() -> None:
     (piece,) = scan(b'{"email":"a@x.example","kind":"email","password":"email"}').pieces
     assert piece.members[b'"kind"'] == b'"email"'
+
+
+def test_what_only_looks_like_a_value_ends_an_account_unfinished() -> None:
+    (piece,) = scan(b'{"email":"a@x.example","cli":{"a" "b"},"password":"p"}').pieces
+    assert list(piece.members) == [b'"email"'] and not piece.is_whole
+
+
+def test_an_account_does_not_swallow_the_one_that_its_broken_bracket_holds() -> None:
+    data = b'{"email":"a@x.example","cli":{"x":1,"more":{"email":"b@x.example","password":"p"}},"password":"q"}'
+    whole = [piece.members[b'"email"'] for piece in scan(data).pieces]
+    assert whole == [b'"a@x.example"', b'"b@x.example"']
