@@ -4,7 +4,6 @@
 # pyright: reportUnknownMemberType=false
 
 import io
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -12,6 +11,8 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
+from qwen_proxy.ground.redact import redacted
+from qwen_proxy.runtime.logs import LogOptions, Logs
 from qwen_proxy.simulator import Scenario, quota
 from tests.support.freed import freed
 from tests.support.http import USER_KEY
@@ -129,11 +130,8 @@ async def test_failures_are_googles_also_in_the_middle_of_a_stream() -> None:
 
 async def test_a_key_in_the_query_is_taken_here_only_and_is_not_logged() -> None:
     said = io.StringIO()
-    handler = logging.StreamHandler(said)
-    logging.getLogger().addHandler(handler)
-    logging.getLogger("qwen_proxy").setLevel(logging.INFO)
     body = {"contents": [{"parts": [{"text": "[[sim say Good day]]"}]}]}
-    try:
+    with Logs(LogOptions(level="DEBUG", redact=redacted), said):
         async with running() as gateway:
             headers = {"Authorization": "Bearer sk-wrong"}
             path = f"{gateway.url}/v1beta/models/{MODEL}:streamGenerateContent"
@@ -143,6 +141,4 @@ async def test_a_key_in_the_query_is_taken_here_only_and_is_not_logged() -> None
                 assert "".join(chunk["candidates"][0]["content"]["parts"][0]["text"] for chunk in chunks) == "Good day"
             async with gateway.client.get(f"{gateway.url}/v1/models?key={USER_KEY}", headers=headers) as response:
                 assert response.status == 401
-    finally:
-        logging.getLogger().removeHandler(handler)
     assert "request" in said.getvalue() and USER_KEY not in said.getvalue()
