@@ -251,7 +251,8 @@ async def test_a_named_origin_may_ask_in_advance_and_read_every_answer() -> None
         ):
             got, headers = await cors_headers(gateway, method, path, Origin=ORIGIN)
             assert (got, headers["access-control-allow-origin"]) == (status, ORIGIN)
-            assert "x-request-id" in headers["access-control-expose-headers"]
+            exposed = headers["access-control-expose-headers"].split(", ")
+            assert {"x-request-id", "x-qwen-proxy-backend", "x-qwen-proxy-model", "x-qwen-proxy-tools"} <= {*exposed}
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "https://app.example.evil", "null", "http://app.example"])

@@ -47,7 +47,7 @@ def request(body: MessagesBody) -> ChatRequest:
         raise UnsupportedParameter("mcp_servers: this server calls no MCP servers; leave it out", param="mcp_servers")
     offered = offer(body)
     messages = (*_system(body.system), *_messages(body.messages))
-    if not messages:
+    if not body.messages or not messages:
         raise InvalidRequest("messages: at least one message is required", param="messages")
     wish = body.tool_choice
     return ChatRequest(

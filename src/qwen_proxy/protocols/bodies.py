@@ -35,8 +35,7 @@ def decode(
     """
     if not body.strip():
         raise InvalidRequest(f"the request body is empty; send a JSON object with `{wanted}`")
-    if b"\\ud" in body or b"\\uD" in body:
-        body = _whole_characters(body)
+    body = whole_characters(body)
     try:
         decoded = decoder.decode(body)
         names = [
@@ -84,6 +83,10 @@ def checked_stops(stops: Sequence[str], param: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stops))
 
 
-def _whole_characters(body: bytes) -> bytes:
-    """Half a character, which a client leaves that cuts a text between two of its own units, becomes U+FFFD."""
+def whole_characters(body: bytes) -> bytes:
+    """Half a character, which a client leaves that cuts a text between two of its own units, becomes U+FFFD.
+
+    Whoever reads a body in a second way has to do this first: with half a character it is no JSON."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
     return _SURROGATES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)

@@ -167,7 +167,7 @@ def in_camel_case(body: bytes) -> bytes:
     if b"_" not in body:
         return body
     try:
-        return _json(_renamed(_ANY.decode(body), _DEEPEST_NAMES))
+        return _json(_renamed(_ANY.decode(bodies.whole_characters(body)), _DEEPEST_NAMES))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
 

@@ -129,7 +129,7 @@ _HONOURED_OPTIONS: Final = frozenset({"num_predict", "stop"})
 
 
 def options_without_effect(body: bytes) -> tuple[str, ...]:
-    named = bodies.read(Raw(body), _OPTION_NAMES)
+    named = bodies.read(Raw(bodies.whole_characters(body)), _OPTION_NAMES)
     names = [] if named is None else [name for name in named.options if name not in _HONOURED_OPTIONS]
     return tuple(f"options.{name}" for name in names if bodies.is_plain_name(name))
 

@@ -193,7 +193,7 @@ MOST_EXTRA: Final = 40
 
 def extra(body: bytes) -> dict[str, Raw]:
     """The fields that are not read here, for an upstream that may know them. `body` is one that was decoded."""
-    every = bodies.read(Raw(body), _EVERY) or {}
+    every = bodies.read(Raw(bodies.whole_characters(body)), _EVERY) or {}
     found = {name: value for name, value in every.items() if name not in _FIELDS and bytes(value) != b"null"}
     return dict(list(found.items())[:MOST_EXTRA])
 

@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, Struct
 from qwen_proxy.ground.errors import InvalidRequest
 from qwen_proxy.ground.shapes import shape_refusal
 from qwen_proxy.protocols.base import Incoming
-from qwen_proxy.protocols.bodies import decode, read
+from qwen_proxy.protocols.bodies import decode, read, whole_characters
 
 T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1)]
@@ -194,10 +194,11 @@ class Asked(Struct, frozen=True):
 
 def asked(incoming: Incoming) -> Asked:
     """Raises InvalidRequest."""
-    body, ignored = decode(incoming.body, _BODY, _HONOURED, "input")
+    written = whole_characters(incoming.body)
+    body, ignored = decode(written, _BODY, _HONOURED, "input")
     if body.truncation in (None, "disabled"):
         ignored = tuple(name for name in ignored if name != "truncation")
-    return Asked(body, _kept(incoming.body), ignored)
+    return Asked(body, _kept(written), ignored)
 
 
 def _kept(body: bytes) -> KeptBody:

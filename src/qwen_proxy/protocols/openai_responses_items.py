@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from qwen_proxy.chat.request import (
     FilePart,
@@ -159,12 +160,17 @@ def _given(value: T | None, path: str, field: str) -> T:
 
 def _reasoning(item: ItemBody, path: str) -> Iterator[Part]:
     text = opened(item.encrypted_content or "")
-    if text is None and item.content:
+    if text is None and _is_given(item.content):
         text = "\n".join(part.text for part in _parts(item, path) if isinstance(part, TextPart))
-    if not text and item.summary:
+    if not text and _is_given(item.summary):
         text = "\n\n".join(each.text for each in part_of(item.summary, _SUMMARY, f"{path}.summary"))
     if text:
         yield ReasoningPart(text, item.encrypted_content)
+
+
+def _is_given(value: Raw) -> bool:
+    """Clients that keep items as objects send all of their members back, also those that hold nothing."""
+    return bytes(value) not in (b"", b"null")
 
 
 def _call(item: ItemBody, path: str, box: Toolbox) -> ToolCallPart:

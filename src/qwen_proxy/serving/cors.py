@@ -8,7 +8,8 @@ from qwen_proxy.serving.endpoint import Exchange, Handler
 
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 EXPOSED = ", ".join(
-    ("x-request-id", "request-id", "x-qwen-proxy-ignored", "x-qwen-proxy-warnings", "x-should-retry", "retry-after")
+    ("x-request-id", "request-id", "x-should-retry", "retry-after")
+    + tuple(f"x-qwen-proxy-{word}" for word in ("ignored", "warnings", "backend", "model", "tools"))
     + tuple(f"x-ratelimit-{word}-{kind}" for kind in ("requests", "tokens") for word in ("limit", "remaining", "reset"))
     + tuple(
         f"anthropic-ratelimit-{kind}-{word}"

@@ -184,6 +184,7 @@ def test_a_system_message_without_content_may_change_the_effort():
 
 def test_messages_that_come_to_nothing_are_refused():
     assert refusal(messages=[]).param == "messages"
+    assert refusal(messages=[], system="Be brief.").param == "messages"
     assert refusal(messages=[{"role": "system", "output_config": {"effort": "low"}}]).param == "messages"
 
 

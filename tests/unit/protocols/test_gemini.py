@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -212,6 +213,9 @@ def test_names_may_be_spelt_with_underscores_but_for_what_is_the_clients_own() -
     assert call.request.tools == (Tool("get_weather", "Tells", SCHEMA),)
     assert call.request.sampling.max_tokens == 5
     assert call.ignored_fields == ("safetySettings",)
+    half = b'{"system_instruction":{"parts":[{"text":"\\ud83d"}]},"contents":[{"parts":[{"text":"hi"}]}]}'
+    cut = GeminiGenerate().parse(structs.replace(incoming({}), body=half), ParseOptions())
+    assert cut.request.messages[0] == Message(Role.SYSTEM, (TextPart("\N{REPLACEMENT CHARACTER}"),))
     deep: object = {"a_b": 1}
     for _ in range(20):
         deep = {"of_nobody": deep}

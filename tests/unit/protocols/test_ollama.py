@@ -145,6 +145,9 @@ def test_options_are_read_and_those_without_effect_are_named() -> None:
         frequency_penalty=1,
     )
     assert call.ignored_fields[:4] == ("options.temperature", "options.top_p", "options.top_k", "options.seed")
+    half = rb'{"messages": [{"role": "user", "content": "\ud83d"}], "options": {"num_ctx": 9}}'
+    cut = OllamaChat().parse(Incoming(path="/api/chat", query={}, headers={}, body=half), ParseOptions())
+    assert cut.ignored_fields == ("options.num_ctx",)
     assert "options.num_ctx" in call.ignored_fields and len(call.ignored_fields) == 7
     assert OllamaChat().parse(incoming(body), ParseOptions(strict=True)).ignored_fields == call.ignored_fields
     unlimited = body | {"options": {"num_predict": -1, "stop": ["a", "b"]}}

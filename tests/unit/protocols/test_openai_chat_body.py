@@ -545,3 +545,8 @@ def test_half_a_character_becomes_the_one_that_says_so(sent: bytes, read: str) -
     """JavaScript clients that cut a text between two of its units leave one."""
     call = parse_bytes(b'{"messages": [{"role": "user", "content": "' + sent + b'"}]}')
     assert call.request.messages[0].parts == (TextPart(read),)
+
+
+def test_half_a_character_keeps_no_field_from_who_may_know_it() -> None:
+    call = parse_bytes(rb'{"messages": [{"role": "user", "content": "\ud83d"}], "min_p": 0.1}')
+    assert {name: bytes(value) for name, value in call.request.extra.items()} == {"min_p": b"0.1"}

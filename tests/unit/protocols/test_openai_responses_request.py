@@ -200,7 +200,11 @@ def test_reasoning_is_read_from_where_it_stands(item: dict[str, object], text: s
 
 
 def test_foreign_reasoning_without_a_text_says_nothing() -> None:
-    items: list[object] = [{"type": "reasoning", "encrypted_content": "gAAA", "summary": []}, {"type": "reasoning"}]
+    items: list[object] = [
+        {"type": "reasoning", "encrypted_content": "gAAA", "summary": []},
+        {"type": "reasoning", "encrypted_content": "gAAA", "summary": None, "content": None, "status": None},
+        {"type": "reasoning"},
+    ]
     assert len(messages(*items, {"role": "user", "content": "hello"})) == 1
 
 
@@ -409,3 +413,10 @@ def test_references_are_filled_in_from_what_is_kept() -> None:
     ]
     with pytest.raises(InvalidRequest, match="Item with id 'msg_1' not found"):
         call(asked, Context())
+
+
+def test_half_a_character_is_kept_as_the_one_that_says_so() -> None:
+    body = rb'{"input": "\ud83d", "tools": [{"type": "function", "name": "f", "description": "\uDE00"}]}'
+    asked = PROTOCOL.read(Incoming(path="/v1/responses", query={}, headers={}, body=body), ParseOptions())
+    assert msgspec.json.decode(asked.kept.input) == "\N{REPLACEMENT CHARACTER}"
+    assert msgspec.json.decode(asked.kept.tools)[0]["description"] == "\N{REPLACEMENT CHARACTER}"
