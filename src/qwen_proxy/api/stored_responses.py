@@ -76,6 +76,24 @@ class Taken(Exception):
     """Another hand is at work on the response now, or it is ended, or deleted."""
 
 
+class OwnJobs:
+    """Those of this process, by ids of responses. owner: what the store calls it. left: which it is not at work on any
+    more, and does not know to be ended in the store."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner: Final = owner
+        self.running: Final[set[str]] = set()
+        self.left: Final[set[str]] = set()
+
+    def begin(self, id: str) -> None:
+        self.running.add(id)
+
+    def end(self, id: str, *, is_known: bool) -> None:
+        self.running.discard(id)
+        if not is_known:
+            self.left.add(id)
+
+
 class Found(Struct, frozen=True):
     """What a body refers to. raw: the items that references stand for, as they were written."""
 

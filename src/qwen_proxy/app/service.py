@@ -11,12 +11,9 @@ from qwen_proxy.accounts.leasing import Overview
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.admin.diagnostics import DiagnosticsBody, DiagnosticsRoutes, DriftBody, UpstreamBody, WorkerBody
 from qwen_proxy.admin.routes import unmapped
-from qwen_proxy.api.background import BackgroundRuns
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.counting import CountRoutes
 from qwen_proxy.api.models import ModelRoutes
-from qwen_proxy.api.responses import ResponsesRoutes
-from qwen_proxy.api.stored_responses import StoredResponses
 from qwen_proxy.api.traces import TraceRoutes
 from qwen_proxy.app.admin import admin_routes, admission
 from qwen_proxy.app.backends import ApiBackends
@@ -24,6 +21,7 @@ from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.door import Door, delete_after_seconds
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.app.prompted import Prompted, prompted
+from qwen_proxy.app.responses import responses_routes
 from qwen_proxy.app.routes import ClientHandlers, routes
 from qwen_proxy.chat.models import Model
 from qwen_proxy.config.choices import ModelNames
@@ -44,7 +42,6 @@ from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.serving.endpoint import Endpoints
 from qwen_proxy.serving.server import HttpServer
 from qwen_proxy.serving.streaming import Heartbeats
-from qwen_proxy.state.store import DAY_SECONDS
 from qwen_proxy.tokens import QwenTokens
 from qwen_proxy.upstreams.base import Upstream
 from qwen_proxy.upstreams.qwen_web.client import QwenWeb
@@ -236,24 +233,7 @@ async def open_service(
         others,
     )
     counts = CountRoutes(gateway, lambda: chat.options)
-    kept = StoredResponses(commons.store, commons.vault, lambda: live.current.stored_responses_days * DAY_SECONDS)
-
-    async def living() -> set[str]:
-        return {row.id for row in await commons.store.processes()}
-
-    runs = BackgroundRuns(
-        kept,
-        gateway,
-        limits,
-        commons.usage,
-        commons.traces,
-        commons.keys.get,
-        owner=commons.membership.id,
-        living=living,
-        is_keeper=lambda: pool.is_keeper,
-        clock=clock,
-    )
-    responses = ResponsesRoutes(chat, gateway, limits, heartbeats, kept, runs, clock=clock, ids=machine.ids)
+    responses = responses_routes(live, commons, pool, chat, gateway, limits, heartbeats, machine)
     clients = ClientHandlers(chat, counts, models, TraceRoutes(commons.traces), responses)
     app = routes(live, endpoints, clients, lambda: why_not_ready(pool, others), admin)
     live.on_change(Tunable(door.upstream, site_prompts, gateway, site.catalogue, router, chat, models, limits).apply)

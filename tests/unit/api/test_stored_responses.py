@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from qwen_proxy.api.background import MOST_HELD_BYTES, Spool
+from qwen_proxy.api.spool import MOST_HELD_BYTES, Spool
 from qwen_proxy.api.stored_responses import KeptResponse, ResponseJob, StoredResponses, Taken
 from qwen_proxy.chat.events import Batch, Finish, FinishReason, ReplyStart, TextDelta, Usage
 from qwen_proxy.ground.errors import NotFound, ShuttingDown, StoreUnavailable
