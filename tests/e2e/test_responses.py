@@ -1,26 +1,42 @@
-"""Stored responses, through the whole program and the unmodified SDK."""
+"""Stored responses, through the whole program and the unmodified SDK, over every store."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from qwen_proxy.app.commons import Kept
+from qwen_proxy.ground.secret import Secret
 from qwen_proxy.protocols.openai_responses_sealed import opened
+from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.simulator.records import SeenRequest
+from qwen_proxy.storage.opening import FilePlace, MemoryPlace, Place, RedisPlace
 from tests.clients.test_openai_sdk import MODEL, sdk
 from tests.support.freed import freed
 from tests.support.http import ADMIN_KEY
+from tests.support.redis_server import shared
 from tests.support.running import Running, running
 
 TERMINAL = ("completed", "failed", "incomplete", "cancelled")
 
 
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+    places: dict[str, Callable[[], Place]] = {
+        "memory": MemoryPlace,
+        "sqlite": lambda: FilePlace(tmp_path / "responses.db"),
+        "redis": lambda: RedisPlace(Secret(shared().socket_url), f"test-{SystemIds().token(12)}"),
+    }
+    return Kept(places[str(request.param)](), Secret("a secret of this test"))
+
+
 @asynccontextmanager
-async def served(**settings: str) -> AsyncGenerator[tuple[Running, openai.AsyncOpenAI]]:
-    async with running(**settings) as gateway, sdk(gateway) as client:
+async def served(kept: Kept) -> AsyncGenerator[tuple[Running, openai.AsyncOpenAI]]:
+    async with running(None, kept) as gateway, sdk(gateway) as client:
         yield gateway, client
 
 
@@ -45,8 +61,8 @@ async def ended(client: openai.AsyncOpenAI, id: str) -> Any:
     return found
 
 
-async def test_a_response_is_stored_fetched_and_deleted() -> None:
-    async with served() as (gateway, client):
+async def test_a_response_is_stored_fetched_and_deleted(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         made = await client.responses.create(model=MODEL, input="[[sim say Good day]]", metadata={"a": "b"})
         found = await client.responses.retrieve(made.id)
         assert found == made and found.metadata == {"a": "b"}
@@ -62,8 +78,8 @@ async def test_a_response_is_stored_fetched_and_deleted() -> None:
         assert await freed(gateway)
 
 
-async def test_a_streamed_response_is_stored_before_its_end_is_told() -> None:
-    async with served() as (_, client), client.responses.stream(model=MODEL, input="[[sim say Well]]") as stream:
+async def test_a_streamed_response_is_stored_before_its_end_is_told(kept: Kept) -> None:
+    async with served(kept) as (_, client), client.responses.stream(model=MODEL, input="[[sim say Well]]") as stream:
         async for event in stream:
             if event.type == "response.completed":
                 found = await client.responses.retrieve(event.response.id)
@@ -72,8 +88,8 @@ async def test_a_streamed_response_is_stored_before_its_end_is_told() -> None:
     raise AssertionError("it was not completed")
 
 
-async def test_a_response_goes_on_from_another_without_its_instructions() -> None:
-    async with served() as (gateway, client):
+async def test_a_response_goes_on_from_another_without_its_instructions(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         one = await client.responses.create(
             model=MODEL, input="I am Ann. [[sim say Hello Ann]]", instructions="Speak like a pirate."
         )
@@ -87,8 +103,8 @@ async def test_a_response_goes_on_from_another_without_its_instructions() -> Non
         assert "pirate" not in said
 
 
-async def test_an_item_may_be_named_instead_of_sent() -> None:
-    async with served() as (gateway, client):
+async def test_an_item_may_be_named_instead_of_sent(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         one = await client.responses.create(model=MODEL, input="[[sim say The sea]]")
         await client.responses.create(
             model=MODEL,
@@ -102,8 +118,8 @@ async def test_an_item_may_be_named_instead_of_sent() -> None:
             )
 
 
-async def test_what_is_not_there_is_told_precisely_and_another_keys_is_not_there() -> None:
-    async with served() as (gateway, client), sdk(gateway, ADMIN_KEY) as other:
+async def test_what_is_not_there_is_told_precisely_and_another_keys_is_not_there(kept: Kept) -> None:
+    async with served(kept) as (gateway, client), sdk(gateway, ADMIN_KEY) as other:
         made = await client.responses.create(model=MODEL, input="hello")
         waiting = await client.responses.create(model=MODEL, input="[[sim slow 500ms]] hello", background=True)
         for id in (made.id, waiting.id, "resp_" + "0" * 32, "x" * 300):
@@ -127,8 +143,8 @@ async def test_what_is_not_there_is_told_precisely_and_another_keys_is_not_there
         assert (await ended(client, waiting.id)).status == "completed"
 
 
-async def test_input_items_come_in_pages() -> None:
-    async with served() as (_, client):
+async def test_input_items_come_in_pages(kept: Kept) -> None:
+    async with served(kept) as (_, client):
         said: list[Any] = [{"role": "user", "content": f"{i}"} for i in range(5)]
         made = await client.responses.create(model=MODEL, input=said)
         first = await client.responses.input_items.list(made.id, limit=2, order="asc")
@@ -142,8 +158,8 @@ async def test_input_items_come_in_pages() -> None:
                 await client.responses.input_items.list(made.id, **wrong)
 
 
-async def test_input_is_counted_with_what_came_before() -> None:
-    async with served() as (gateway, client):
+async def test_input_is_counted_with_what_came_before(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         made = await client.responses.create(model=MODEL, input="one two three four five")
         alone = await client.responses.input_tokens.count(model=MODEL, input="six")
         both = await client.responses.input_tokens.count(model=MODEL, input="six", previous_response_id=made.id)
@@ -151,8 +167,8 @@ async def test_input_is_counted_with_what_came_before() -> None:
         assert len(asked(gateway)) == 1
 
 
-async def test_a_conversation_is_made_shorter_and_goes_on() -> None:
-    async with served() as (gateway, client):
+async def test_a_conversation_is_made_shorter_and_goes_on(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         made = await client.responses.create(model=MODEL, input="My dog is Rex. [[sim say The dog is Rex.]]")
         short = await client.responses.compact(model=MODEL, previous_response_id=made.id)
         assert short.object == "response.compaction" and short.usage.total_tokens > 0
@@ -169,8 +185,8 @@ async def test_a_conversation_is_made_shorter_and_goes_on() -> None:
         assert summary and summary in sent(gateway) and "Rex" not in sent(gateway)
 
 
-async def test_a_client_that_leaves_finds_what_had_come_kept_as_cancelled() -> None:
-    async with served() as (gateway, client):
+async def test_a_client_that_leaves_finds_what_had_come_kept_as_cancelled(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         stream = await client.responses.create(model=MODEL, input="[[sim slow 100ms]] [[sim repeat 50]]", stream=True)
         id = ""
         async for event in stream:
@@ -180,19 +196,55 @@ async def test_a_client_that_leaves_finds_what_had_come_kept_as_cancelled() -> N
                 break
         await stream.close()
         assert await freed(gateway)
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    found = await client.responses.retrieve(id)
-                    break
-                except openai.NotFoundError:
-                    await asyncio.sleep(0.05)
+        await begun(client, id)
+        found = await ended(client, id)
         assert found.status == "cancelled"
         assert found.output_text.startswith("word1")
 
 
-async def test_a_failure_in_the_stream_is_kept() -> None:
-    async with served() as (_, client):
+async def test_a_streamed_response_is_there_while_it_is_made(kept: Kept) -> None:
+    async with served(kept) as (_, client):
+        stream = await client.responses.create(model=MODEL, input="[[sim slow 200ms]] [[sim repeat 99]]", stream=True)
+        first = await anext(aiter(stream))
+        assert first.type == "response.created"
+        told = first.response
+        found = await begun(client, told.id)
+        assert (found.status, found.background, found.output) == ("in_progress", False, [])
+        assert found == told
+        with pytest.raises(openai.BadRequestError, match="not at its end yet"):
+            await client.responses.create(model=MODEL, input="go on", previous_response_id=told.id)
+        with pytest.raises(openai.BadRequestError, match="background"):
+            await client.responses.cancel(told.id)
+        await stream.close()
+        assert (await ended(client, told.id)).status == "cancelled"
+
+
+async def begun(client: openai.AsyncOpenAI, id: str) -> Any:
+    """It is written beside the stream: maybe a moment later than its first words are read."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                return await client.responses.retrieve(id)
+            except openai.NotFoundError:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_streamed_response_that_is_deleted_goes_to_its_end_and_is_not_stored(kept: Kept) -> None:
+    async with served(kept) as (_, client):
+        stream = await client.responses.create(model=MODEL, input="[[sim slow 50ms]] [[sim repeat 20]]", stream=True)
+        events: list[Any] = []
+        async for event in stream:
+            events.append(event)
+            if len(events) == 5:
+                await begun(client, events[0].response.id)
+                await client.responses.delete(events[0].response.id)
+        assert events[-1].type == "response.completed"
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(events[0].response.id)
+
+
+async def test_a_failure_in_the_stream_is_kept(kept: Kept) -> None:
+    async with served(kept) as (_, client):
         stream = await client.responses.create(
             model=MODEL, input="[[sim slow 20ms]] [[sim repeat 10]] [[sim drop 8]]", stream=True
         )
@@ -206,8 +258,8 @@ async def test_a_failure_in_the_stream_is_kept() -> None:
 # --- in the background
 
 
-async def test_a_background_response_is_polled() -> None:
-    async with served() as (gateway, client):
+async def test_a_background_response_is_polled(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         made = await client.responses.create(model=MODEL, input="[[sim slow 50ms]] [[sim repeat 5]]", background=True)
         assert (made.status, made.background, made.output) == ("queued", True, [])
         found = await ended(client, made.id)
@@ -218,8 +270,8 @@ async def test_a_background_response_is_polled() -> None:
         assert await freed(gateway)
 
 
-async def test_a_background_stream_is_resumed_with_the_same_numbers() -> None:
-    async with served() as (_, client):
+async def test_a_background_stream_is_resumed_with_the_same_numbers(kept: Kept) -> None:
+    async with served(kept) as (_, client):
         script = "[[sim slow 60ms]] [[sim repeat 12]]"
         stream = await client.responses.create(model=MODEL, input=script, background=True, stream=True)
         seen: list[Any] = []
@@ -242,8 +294,8 @@ async def test_a_background_stream_is_resumed_with_the_same_numbers() -> None:
         assert final.output_text == " ".join(f"word{i}" for i in range(1, 13))
 
 
-async def test_a_background_response_is_cancelled() -> None:
-    async with served() as (gateway, client):
+async def test_a_background_response_is_cancelled(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         made = await client.responses.create(model=MODEL, input="[[sim slow 100ms]] [[sim repeat 80]]", background=True)
         async for event in await client.responses.retrieve(made.id, stream=True):
             if event.type == "response.output_text.delta":
@@ -262,8 +314,8 @@ async def test_a_background_response_is_cancelled() -> None:
             await client.responses.retrieve(plain.id, stream=True)
 
 
-async def test_a_background_response_that_is_deleted_ends() -> None:
-    async with served() as (gateway, client):
+async def test_a_background_response_that_is_deleted_ends(kept: Kept) -> None:
+    async with served(kept) as (gateway, client):
         made = await client.responses.create(model=MODEL, input="[[sim slow 100ms]] [[sim repeat 80]]", background=True)
         await client.responses.delete(made.id)
         assert await freed(gateway)
@@ -271,8 +323,8 @@ async def test_a_background_response_that_is_deleted_ends() -> None:
             await client.responses.retrieve(made.id, stream=True)
 
 
-async def test_a_background_response_fails_honestly() -> None:
-    async with served() as (_, client):
+async def test_a_background_response_fails_honestly(kept: Kept) -> None:
+    async with served(kept) as (_, client):
         made = await client.responses.create(model=MODEL, input="[[sim error RateLimited]]", background=True)
         found = await ended(client, made.id)
         assert found.status == "failed" and found.error.code == "rate_limit_exceeded"

@@ -1,4 +1,4 @@
-"""Responses in the background over several processes, of which one is killed: `qwen-proxy serve` itself."""
+"""Stored responses over several processes, of which one is killed: `qwen-proxy serve` itself."""
 
 import asyncio
 import os
@@ -16,6 +16,7 @@ import pytest
 from qwen_proxy.api.stored_responses import ResponseJob
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.state.kinds import RESPONSE_JOB
+from qwen_proxy.state.store import Store
 from qwen_proxy.storage.sqlite import SqliteStore
 from tests.clients.test_openai_sdk import MODEL
 from tests.e2e.test_responses import ended
@@ -38,11 +39,16 @@ async def site(folder: Path) -> AsyncGenerator[tuple[Served, openai.AsyncOpenAI]
 
 async def worker_of(folder: Path, id: str) -> int:
     """The process that is at work on it."""
-    async with SqliteStore(folder / "qwen-proxy.db", SystemClock()) as store, asyncio.timeout(10):
-        record = await store.get(RESPONSE_JOB, id)
-        assert record is not None
-        owner = msgspec.msgpack.decode(record.value, type=ResponseJob).owner
-        return next(row.pid for row in await store.processes() if row.id == owner)
+    async with SqliteStore(folder / "qwen-proxy.db", SystemClock()) as store:
+        return await pid_of(store, id)
+
+
+async def pid_of(store: Store, id: str) -> int:
+    async with asyncio.timeout(10):
+        while (record := await store.get(RESPONSE_JOB, id)) is None:  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.02)
+    owner = msgspec.msgpack.decode(record.value, type=ResponseJob).owner
+    return next(row.pid for row in await store.processes() if row.id == owner)
 
 
 async def follow(client: openai.AsyncOpenAI, id: str, after: int | None = None) -> list[Any]:
@@ -99,6 +105,24 @@ async def test_a_response_whose_worker_is_killed_before_its_first_word_is_asked_
         assert seen[-1].type == "response.completed" and seen[-1].response.output_text == "Good day"
         assert len([each for each in running.simulator.requests if each.endpoint == "completions"]) == 2
         assert (await ended(client, made.id)).created_at == made.created_at
+
+
+async def test_a_stream_whose_worker_is_killed_is_stored_as_failed(tmp_path: Path) -> None:
+    """It is not in the background: the client's connection ends with the worker, and it asks what has become of it."""
+    async with site(tmp_path) as (_, client):
+        stream = await client.responses.create(model=MODEL, input="[[sim slow 200ms]] [[sim repeat 100]]", stream=True)
+        id = ""
+        with pytest.raises((openai.APIError, httpx.TransportError)):
+            async for event in stream:
+                if event.type == "response.created":
+                    id = event.response.id
+                if event.type == "response.output_text.delta":
+                    os.kill(await worker_of(tmp_path, id), signal.SIGKILL)
+        found = await ended(client, id)
+        assert found.status == "failed" and found.error is not None
+        assert "process that was at work" in found.error.message
+        again = await client.responses.create(model=MODEL, input="[[sim say Here]]", previous_response_id=id)
+        assert again.output_text == "Here"
 
 
 @pytest.mark.parametrize("what", ["cancel", "delete"])

@@ -18,8 +18,9 @@ from typing import Self
 from msgspec import Struct
 
 from qwen_proxy.accounts.model import Feature
+from qwen_proxy.api.own_jobs import OwnJobs
 from qwen_proxy.api.spool import Spool
-from qwen_proxy.api.stored_responses import Job, KeptResponse, OwnJobs, ResponseJob, StoredResponses
+from qwen_proxy.api.stored_responses import Job, KeptResponse, ResponseJob, StoredResponses
 from qwen_proxy.chat.events import has_content
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.admission import Permit

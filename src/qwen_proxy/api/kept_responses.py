@@ -13,7 +13,7 @@ from aiohttp import web
 from qwen_proxy.api.stored_responses import StoredResponses
 from qwen_proxy.ground.errors import InvalidRequest
 from qwen_proxy.protocols.openai_responses import OpenAIResponses
-from qwen_proxy.protocols.openai_responses_kept import last_number, listed, status_of
+from qwen_proxy.protocols.openai_responses_kept import UNFINISHED, last_number, listed, status_of
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.serving.endpoint import Exchange
 from qwen_proxy.serving.streaming import Heartbeats, StreamedReply
@@ -95,7 +95,7 @@ class KeptResponseRoutes:
 
     async def _has_ended(self, id: str, key_id: str) -> bool:
         kept = await self._kept.find(id, key_id)
-        return kept is None or status_of(kept.response) not in ("queued", "in_progress")
+        return kept is None or status_of(kept.response) not in UNFINISHED
 
 
 def json_answer(body: bytes) -> web.Response:

@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from qwen_proxy.api.background import BackgroundRuns, Run
-from qwen_proxy.api.stored_responses import Job, OwnJobs, StoredResponses, Taken
+from qwen_proxy.api.own_jobs import OwnJobs
+from qwen_proxy.api.stored_responses import Job, StoredResponses, Taken
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.admission import Admission
 from qwen_proxy.gateway.sizing import chat_size
@@ -114,7 +115,7 @@ class ResponseKeeper:
         """Ask again for what nobody has seen anything of. False where it can't be."""
         kept = await self._kept.of_any_key(job.id)
         caller = None if kept is None else self._find_key(kept.key_id)
-        if kept is None or caller is None:
+        if kept is None or not kept.is_background or caller is None:
             return False
         held = AsyncExitStack()
         try:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from qwen_proxy.api.background import BackgroundRuns, Run
 from qwen_proxy.api.chat import ChatRoutes
 from qwen_proxy.api.kept_responses import KeptResponseRoutes, json_answer, key_of
+from qwen_proxy.api.own_jobs import OwnJobs
 from qwen_proxy.api.recording import RecordedCall, Recording
 from qwen_proxy.api.response_keeper import ResponseKeeper
 from qwen_proxy.api.stored_responses import Found, KeptResponse, StoredResponses
@@ -63,6 +64,7 @@ class ResponsesRoutes:
         admission: Admission,
         heartbeats: Heartbeats,
         kept: StoredResponses,
+        own: OwnJobs,
         runs: BackgroundRuns,
         keeper: ResponseKeeper,
         *,
@@ -74,6 +76,7 @@ class ResponsesRoutes:
         self._gateway = gateway
         self._admission = admission
         self._kept = kept
+        self._own = own
         self._runs = runs
         self._keeper = keeper
         self._of_kept = KeptResponseRoutes(kept, heartbeats, self.protocol, clock)
@@ -112,7 +115,7 @@ class ResponsesRoutes:
             return await self._chat.serve(exchange, self.protocol, meant)
         if wanted.body.background:
             return await self._in_background(exchange, body, wanted, found, meant)
-        recording = Recording(self._kept, self._tasks, exchange, key_of(exchange), wanted, found)
+        recording = Recording(self._kept, self._own, self._tasks, exchange, key_of(exchange), wanted, found)
         exchange.before_end = recording.keep
         try:
             answer = await self._chat.serve(exchange, self.protocol, RecordedCall(meant, recording))

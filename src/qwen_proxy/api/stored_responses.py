@@ -3,8 +3,8 @@
 | record | id | holds |
 |---|---|---|
 | response | the response's | its key, itself as told last, the items of its input |
-| response_job | the same, while it is under way in the background | who is at work on it, and the last event written |
-| response_events | the same, and the number of the last event in it | events as they are streamed |
+| response_job | the same, while it is under way | who is at work on it, and the last event written |
+| response_events | the same, and the number of the last event in it | events, of one in the background |
 
 Whoever writes events or ends a job writes the job with them, at the version it knows: so there is one hand at a time,
 and numbers of events are given once. A job is gone when its response is final.
@@ -20,6 +20,7 @@ from msgspec import Raw, Struct
 from qwen_proxy.ground.errors import InvalidRequest, NotFound, ProxyError, ResponseNotFound
 from qwen_proxy.protocols.openai_responses_body import Asked, ItemBody
 from qwen_proxy.protocols.openai_responses_kept import (
+    UNFINISHED,
     Ended,
     behind,
     bodies,
@@ -28,6 +29,7 @@ from qwen_proxy.protocols.openai_responses_kept import (
     find_item,
     items_of,
     response_of,
+    status_of,
 )
 from qwen_proxy.protocols.openai_responses_request import Context, references
 from qwen_proxy.state.collection import Collection, Entry
@@ -76,24 +78,6 @@ class Taken(Exception):
     """Another hand is at work on the response now, or it is ended, or deleted."""
 
 
-class OwnJobs:
-    """Those of this process, by ids of responses. owner: what the store calls it. left: which it is not at work on any
-    more, and does not know to be ended in the store."""
-
-    def __init__(self, owner: str) -> None:
-        self.owner: Final = owner
-        self.running: Final[set[str]] = set()
-        self.left: Final[set[str]] = set()
-
-    def begin(self, id: str) -> None:
-        self.running.add(id)
-
-    def end(self, id: str, *, is_known: bool) -> None:
-        self.running.discard(id)
-        if not is_known:
-            self.left.add(id)
-
-
 class Found(Struct, frozen=True):
     """What a body refers to. raw: the items that references stand for, as they were written."""
 
@@ -135,7 +119,7 @@ class StoredResponses:
         return await self._jobs.all_readable()
 
     async def context(self, wanted: Asked, key_id: str) -> Found:
-        """Raises ResponseNotFound, and InvalidRequest for a chain that is too long."""
+        """Raises ResponseNotFound, and InvalidRequest for a chain that is too long or not at its end."""
         history = await self._history(wanted.body.previous_response_id or "", key_id)
         raw: dict[str, Raw] = {}
         known: dict[str, KeptResponse | None] = {}
@@ -162,6 +146,11 @@ class StoredResponses:
             kept = await self.find(previous, key_id)
             if kept is None:
                 raise ResponseNotFound(previous)
+            if status_of(kept.response) in UNFINISHED:
+                raise InvalidRequest(
+                    f"response {previous!r} is not at its end yet; wait for that to go on from it",
+                    param="previous_response_id",
+                )
             turns.append(bodies(kept.input) + bodies(items_of(kept.response)))
             previous = kept.previous
         return [item for turn in reversed(turns) for item in turn]
@@ -193,6 +182,21 @@ class StoredResponses:
         written = await self._store.write(changes)
         return Entry(id, written.versions[1], job)
 
+    async def finish(self, id: str, kept: KeptResponse, *, was_begun: bool) -> None:
+        """Write what a response stays that this process has streamed, whoever has ended it meanwhile: its client is
+        told the same. One that was deleted stays so. was_begun: whether it is known that `begin` has written it."""
+        version = 1 if was_begun else None
+        while True:
+            put = self._responses.put(id, kept, expect=version, lasts_seconds=self._lasts())
+            try:
+                await self._store.write([put, self._jobs.delete(id)])
+                return
+            except Conflict:
+                found = await self._store.get(RESPONSE, id)
+                if found is None:
+                    return
+                version = found.version
+
     async def take_over(self, job: Job, owner: str) -> Job:
         return await self._step(job, msgspec.structs.replace(job.value, owner=owner), [])
 
@@ -209,13 +213,14 @@ class StoredResponses:
     async def end(self, job: Job, kept: KeptResponse, events: bytes, last: int) -> None:
         """Write the last events of a job, and what its response stays."""
         lasts = self._lasts()
-        await self._write(
-            [
-                self._jobs.delete(job.id, expect=job.version),
-                self._responses.put(job.id, kept, lasts_seconds=lasts),
-                self._events.put(_events_id(job.id, last), KeptEvents(events, is_last=True), lasts_seconds=lasts),
-            ]
-        )
+        changes: list[Change] = [
+            self._jobs.delete(job.id, expect=job.version),
+            self._responses.put(job.id, kept, lasts_seconds=lasts),
+        ]
+        if kept.is_background:
+            pieces = KeptEvents(events, is_last=True)
+            changes.append(self._events.put(_events_id(job.id, last), pieces, lasts_seconds=lasts))
+        await self._write(changes)
 
     async def drop(self, job: Job) -> None:
         """Forget a job whose response can't be read any more."""

@@ -3,9 +3,10 @@
 from qwen_proxy.accounts.pool import AccountPool
 from qwen_proxy.api.background import BackgroundRuns
 from qwen_proxy.api.chat import ChatRoutes
+from qwen_proxy.api.own_jobs import OwnJobs
 from qwen_proxy.api.response_keeper import ResponseKeeper
 from qwen_proxy.api.responses import ResponsesRoutes
-from qwen_proxy.api.stored_responses import OwnJobs, StoredResponses
+from qwen_proxy.api.stored_responses import StoredResponses
 from qwen_proxy.app.commons import Commons
 from qwen_proxy.app.machine import Machine
 from qwen_proxy.config.runtime import LiveSettings
@@ -42,4 +43,6 @@ def responses_routes(
         is_keeper=lambda: pool.is_keeper,
         clock=machine.clock,
     )
-    return ResponsesRoutes(chat, gateway, limits, heartbeats, kept, runs, keeper, clock=machine.clock, ids=machine.ids)
+    return ResponsesRoutes(
+        chat, gateway, limits, heartbeats, kept, own, runs, keeper, clock=machine.clock, ids=machine.ids
+    )

@@ -19,6 +19,7 @@ _json: Final = msgspec.json.encode
 
 INPUT_PLACE: Final = 0x8000  # where the numbers of an input's items begin, in ids: an output has no so many
 MOST_LISTED: Final = 100
+UNFINISHED: Final = frozenset({"queued", "in_progress"})  # what is said of a response that is not at its end
 _OURS: Final = re.compile(r"[a-z]+_([0-9a-f]{32})[0-9a-f]{4}")
 _NUMBER: Final = re.compile(rb'"sequence_number":(\d+)\}\Z')
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
