@@ -125,6 +125,18 @@ async def test_a_stream_whose_worker_is_killed_is_stored_as_failed(tmp_path: Pat
         assert again.output_text == "Here"
 
 
+async def test_workers_that_are_replaced_end_their_responses_first(tmp_path: Path) -> None:
+    """Nobody reads them meanwhile: no request keeps the worker."""
+    async with site(tmp_path) as (running, client):
+        made = await client.responses.create(model=MODEL, input="[[sim slow 100ms]] [[sim repeat 60]]", background=True)
+        before = await worker_of(tmp_path, made.id)
+        running.process.send_signal(signal.SIGHUP)
+        found = await ended(client, made.id)
+        assert found.status == "completed" and found.output_text.endswith("word60")
+        assert len([each for each in running.simulator.requests if each.endpoint == "completions"]) == 1
+        await running.until(lambda body: before not in {worker.pid for worker in body.workers})
+
+
 @pytest.mark.parametrize("what", ["cancel", "delete"])
 async def test_any_worker_ends_a_response_of_another(tmp_path: Path, what: str) -> None:
     async with site(tmp_path) as (running, client):

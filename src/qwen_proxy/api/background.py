@@ -2,7 +2,8 @@
 
 | what happens | what becomes of a response |
 |---|---|
-| its process is killed | another one asks again or ends it: see `api.response_keeper` |
+| its process is told to end | it has as long as requests have |
+| its process is killed, or that was not long enough | another one asks again or ends it: see `api.response_keeper` |
 | it is cancelled or deleted, through any process | whoever is at work on it finds out with its next write, or look |
 | the store does not answer for a while | events are held, and the upstream waits when they are too many |
 
@@ -80,6 +81,10 @@ class BackgroundRuns:
     ) -> None:
         """What is under way is left as a killed process leaves it: another one ends it, or this one's next start."""
         await self._tasks.__aexit__(kind, error, trace)
+
+    async def settle(self, timeout_seconds: float) -> None:
+        """Wait for what is under way to end, at most so long."""
+        await self._tasks.settle(timeout_seconds)
 
     async def start(self, run: Run, session: str) -> None:
         """Raises StoreUnavailable."""

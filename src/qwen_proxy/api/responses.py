@@ -95,6 +95,10 @@ class ResponsesRoutes:
         await self._tasks.__aexit__(None, None, None)
         await self._runs.__aexit__(None, None, None)
 
+    async def settle(self, timeout_seconds: float) -> None:
+        """Wait for the responses in the background to end, at most so long."""
+        await self._runs.settle(timeout_seconds)
+
     def handler(self, method: str, path: str) -> Handler:
         return {
             ("POST", "/v1/responses"): self.create,

@@ -243,7 +243,7 @@ async def open_service(
         router,
         responses,
         Tasks() as tasks,
-        HttpServer(app, endpoints, listener) as server,
+        HttpServer(app, endpoints, listener, responses.settle) as server,
     ):
         tasks.spawn(heartbeats.run(), name="heartbeats")
         tasks.spawn(server.close_silent(clock, settings.request_read_seconds), name="silent connections")

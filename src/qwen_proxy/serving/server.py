@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -54,9 +55,18 @@ class WireLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class HttpServer:
-    """Serves inside its block. Leaving the block without `drain` ends what still runs at once."""
+    """Serves inside its block. Leaving the block without `drain` ends what still runs at once.
 
-    def __init__(self, app: web.Application, endpoints: Endpoints, listener: socket.socket) -> None:
+    settle: waits, at most so many seconds, for what runs without a request.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        endpoints: Endpoints,
+        listener: socket.socket,
+        settle: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
         # handler_cancellation: a client that leaves cancels its handler, which unwinds everything it holds.
         self._runner = web.AppRunner(
             app,
@@ -69,6 +79,7 @@ class HttpServer:
         )
         self._endpoints = endpoints
         self._listener = listener
+        self._settle = settle
 
     async def __aenter__(self) -> Self:
         keep_alive(self._listener)
@@ -95,7 +106,8 @@ class HttpServer:
             await clock.sleep(min(1.0, limit_seconds / 4))
 
     async def drain(self, timeout_seconds: float) -> None:
-        """Stop accepting at once, close idle connections, let requests run to their end or to the timeout."""
+        """Stop accepting at once, close idle connections, let requests, and then what runs without one, run to their
+        end or to the timeout."""
         for site in self._runner.sites:
             await site.stop()
         self._endpoints.draining = True
@@ -108,6 +120,8 @@ class HttpServer:
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()
         await self._endpoints.drain(timeout_seconds - (loop.time() - began))
+        if self._settle is not None:
+            await self._settle(max(0.0, timeout_seconds - (loop.time() - began)))
 
     def _awaits_a_first_request(self) -> bool:
         server = self._runner.server
