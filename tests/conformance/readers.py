@@ -10,17 +10,23 @@ Json = dict[str, Any]  # JSON enters here
 
 
 class Read(Struct, frozen=True, kw_only=True):
-    """A reply as a client sees it, streamed or not. `finish` is the protocol's own word, empty while there is none;
-    `error` the sentence of a failure in the stream."""
+    """A reply as a client sees it, streamed or not. `logprobs`: the text's tokens, each with its own. `finish` is the
+    protocol's own word, empty while there is none; `error` the sentence of a failure in the stream."""
 
     text: str = ""
     reasoning: str = ""
     calls: tuple[tuple[str, str, str], ...] = ()
     sources: tuple[str, ...] = ()
+    logprobs: tuple[tuple[str, float], ...] = ()
     finish: str = ""
     completion_tokens: int | None = None
     error: str = ""
     ended: bool = False
+
+
+def _tokens(told: list[Json]) -> tuple[tuple[str, float], ...]:
+    """Of tokens as chat completions, Responses and Ollama have them."""
+    return tuple((token["token"], token["logprob"]) for token in told)
 
 
 class Reader(Struct, frozen=True, kw_only=True):
@@ -45,6 +51,7 @@ def _openai_stream(written: bytes) -> Read:
     text = reasoning = finish = error = ""
     calls: list[list[str]] = []
     sources: list[str] = []
+    logprobs: list[Json] = []
     tokens: int | None = None
     *frames, rest = written.split(b"\n\n")
     assert rest == b""
@@ -65,6 +72,7 @@ def _openai_stream(written: bytes) -> Read:
             text += delta.get("content", "")
             reasoning += delta.get("reasoning_content", "")
             sources += [each["url_citation"]["url"] for each in delta.get("annotations", [])]
+            logprobs += choice["logprobs"]["content"] if choice["logprobs"] else []
             for call in delta.get("tool_calls", []):
                 if "id" in call:
                     assert call["index"] == len(calls)
@@ -76,6 +84,7 @@ def _openai_stream(written: bytes) -> Read:
         reasoning=reasoning,
         calls=tuple((call[0], call[1], call[2]) for call in calls),
         sources=tuple(sources),
+        logprobs=_tokens(logprobs),
         finish=finish,
         completion_tokens=tokens,
         error=error,
@@ -95,6 +104,7 @@ def _openai_result(body: bytes) -> Read:
             for call in message.get("tool_calls", [])
         ),
         sources=tuple(each["url_citation"]["url"] for each in message["annotations"]),
+        logprobs=_tokens(choice["logprobs"]["content"] if choice["logprobs"] else []),
         finish=choice["finish_reason"],
         completion_tokens=reply["usage"]["completion_tokens"],
         ended=True,
@@ -113,6 +123,7 @@ def _completions_body(streamed: bool) -> bytes:
 
 def _completions_stream(written: bytes) -> Read:
     text = finish = error = ""
+    logprobs: tuple[tuple[str, float], ...] = ()
     tokens: int | None = None
     *frames, rest = written.split(b"\n\n")
     assert rest == b""
@@ -129,15 +140,30 @@ def _completions_stream(written: bytes) -> Read:
         for choice in chunk["choices"]:
             assert finish == ""
             text += choice["text"]
+            logprobs += _completions_tokens(choice)
             finish = choice["finish_reason"] or ""
-    return Read(text=text, finish=finish, completion_tokens=tokens, error=error, ended=ended)
+    return Read(text=text, logprobs=logprobs, finish=finish, completion_tokens=tokens, error=error, ended=ended)
+
+
+def _completions_tokens(choice: Json) -> tuple[tuple[str, float], ...]:
+    told: Json | None = choice["logprobs"]
+    if told is None:
+        return ()
+    assert len(told["text_offset"]) == len(told["top_logprobs"]) == len(told["tokens"])
+    return tuple(zip(told["tokens"], told["token_logprobs"], strict=True))
 
 
 def _completions_result(body: bytes) -> Read:
     reply: Json = msgspec.json.decode(body)
     (choice,) = reply["choices"]
     tokens = reply["usage"]["completion_tokens"]
-    return Read(text=choice["text"], finish=choice["finish_reason"], completion_tokens=tokens, ended=True)
+    return Read(
+        text=choice["text"],
+        logprobs=_completions_tokens(choice),
+        finish=choice["finish_reason"],
+        completion_tokens=tokens,
+        ended=True,
+    )
 
 
 def _anthropic_body(streamed: bool) -> bytes:
@@ -278,6 +304,7 @@ def _responses_stream(written: bytes) -> Read:
     assert rest == b""
     items: list[Json] = []
     whole = ""
+    logprobs: list[Json] = []
     final: Json = {}
     error = ""
     numbers: list[int] = []
@@ -297,15 +324,18 @@ def _responses_stream(written: bytes) -> Read:
             case "output_item.added":
                 assert index == len(items)
                 items.append(event["item"])
-                whole = ""
+                whole, logprobs = "", []
             case "output_item.done":
                 assert item["id"] == event["item"]["id"]
                 items[-1] = event["item"]
                 assert whole == _item_text(event["item"])
+                assert logprobs == _item_logprobs(event["item"])
             case last if last.endswith(".delta"):
                 whole += event["delta"]
+                logprobs += event.get("logprobs", [])
             case last if last.endswith(".done"):
                 assert whole == next((event[key] for key in ("text", "arguments", "input") if key in event), whole)
+                assert logprobs == event.get("logprobs", logprobs)
             case "error":
                 error = event["message"]
             case "completed" | "incomplete" | "failed":
@@ -328,6 +358,10 @@ def _item_text(item: Json) -> str:
     return item.get("arguments", item.get("input", ""))
 
 
+def _item_logprobs(item: Json) -> list[Json]:
+    return [token for part in item.get("content", []) for token in part.get("logprobs", [])]
+
+
 def _responses_result(body: bytes) -> Read:
     return _responses_read(msgspec.json.decode(body))
 
@@ -343,6 +377,7 @@ def _responses_read(reply: Json) -> Read:
         reasoning="".join(map(_item_text, said["reasoning"])),
         calls=tuple((call["call_id"], call["name"], call["arguments"]) for call in said["function_call"]),
         sources=tuple(cited["url"] for part in content for cited in part["annotations"]),
+        logprobs=tuple(token for item in said["message"] for token in _tokens(_item_logprobs(item))),
         finish=reply["status"] if reason is None else reason["reason"],
         completion_tokens=None if usage is None else usage["output_tokens"],
         ended=True,
@@ -373,6 +408,7 @@ def _ollama_stream(written: bytes) -> Read:
             text=read.text + piece.text,
             reasoning=read.reasoning + piece.reasoning,
             calls=read.calls + piece.calls,
+            logprobs=read.logprobs + piece.logprobs,
         )
     return read
 
@@ -389,6 +425,7 @@ def _ollama_result(body: bytes) -> Read:
             ("", call["function"]["name"], msgspec.json.encode(call["function"]["arguments"]).decode())
             for call in said.get("tool_calls", ())
         ),
+        logprobs=_tokens(reply.get("logprobs", [])),
         finish=reply.get("done_reason", ""),
         completion_tokens=reply.get("eval_count"),
         ended=reply["done"],
@@ -437,6 +474,7 @@ def _gemini_chunks(chunks: list[Json]) -> Read:
             reasoning=read.reasoning + piece.reasoning,
             calls=read.calls + piece.calls,
             sources=read.sources + piece.sources,
+            logprobs=read.logprobs + piece.logprobs,
         )
     return read
 
@@ -451,12 +489,14 @@ def _gemini_read(reply: Json) -> Read:
     parts: list[Json] = candidate["content"]["parts"]
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
     found = candidate.get("groundingMetadata", {"groundingChunks": []})["groundingChunks"]
+    known = candidate.get("logprobsResult", {"chosenCandidates": []})["chosenCandidates"]
     finish, usage = candidate.get("finishReason", ""), reply.get("usageMetadata")
     return Read(
         text="".join(part.get("text", "") for part in parts if not part.get("thought")),
         reasoning="".join(part["text"] for part in parts if part.get("thought")),
         calls=tuple((call["id"], call["name"], msgspec.json.encode(call["args"]).decode()) for call in calls),
         sources=tuple(chunk["web"]["uri"] for chunk in found),
+        logprobs=tuple((token["token"], token["logProbability"]) for token in known),
         finish=finish,
         completion_tokens=usage and usage["candidatesTokenCount"] + usage["thoughtsTokenCount"],
         ended=bool(finish),

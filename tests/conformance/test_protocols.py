@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -28,7 +29,7 @@ from qwen_proxy.protocols.base import Call, Incoming, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.table import PROTOCOLS, ProtocolRoute
 from tests.conformance.errors import EXAMPLES, classes
 from tests.conformance.readers import READERS, Read
-from tests.recordings.decoding import Recording, recordings
+from tests.recordings.decoding import Recording, openai_recordings, recordings
 
 FACTS = ReplyFacts(reply_id="r1", request_id="req_1", created_at=1_800_000_000, model="qwen3.7-plus", prompt_tokens=3)
 USAGE = Usage(prompt_tokens=3, completion_tokens=7, reasoning_tokens=2)
@@ -108,9 +109,25 @@ def test_half_a_character_anywhere_in_a_body_stands_in_nobodys_way(route: Protoc
         assert call.ignored_fields[0] in ("x_half", "xHalf")
 
 
+@each_protocol
+def test_log_probabilities_are_told_by_every_protocol_that_has_them(route: ProtocolRoute) -> None:
+    (recording,) = (each for each in openai_recordings() if each.name == "llamacpp_logprobs")
+    events = with_usage(recording.decode([recording.body]).events)
+    read = streamed(route, [[event] for event in events])
+    told = [token for token, _ in read.logprobs]
+    assert told == ([] if route.name == "anthropic_messages" else ["<", "|", "im", "_"])
+    assert read == folded(route, events)
+
+
+def known(text: str) -> TextDelta:
+    """A text with the log probabilities of its tokens, which are its characters."""
+    return TextDelta(text, Raw(msgspec.json.encode([{"token": each, "logprob": -0.5} for each in text])))
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 PARTS = st.one_of(
     st.builds(TextDelta, TEXT),
+    st.builds(known, TEXT),
     st.builds(ReasoningDelta, TEXT),
     st.tuples(st.builds(ToolCallStart, st.just("call_1"), st.just("read")), st.builds(ToolArgumentsDelta, TEXT)),
     st.builds(MediaOutput, st.sampled_from(MediaKind), st.just("https://cdn.qwen.ai/a b).png")),
@@ -176,9 +193,10 @@ FIELDS = [
     "include", "call_id", "arguments", "output", "summary", "encrypted_content", "conversation", "prompt", "schema",
     "mode", "namespace", "role", "content", "type", "text", "image_url", "url", "name", "function", "tool_calls",
     "tool_call_id", "id", "format", "options", "think", "images", "suffix", "raw", "keep_alive", "tool_name",
-    "num_predict", "logprobs", "best_of", "echo", "contents", "parts", "systemInstruction",
-    "system_instruction", "generationConfig", "thinkingConfig", "toolConfig", "functionCall", "functionResponse",
-    "inlineData", "fileData", "functionDeclarations", "responseSchema", "responseMimeType", "cachedContent",
+    "num_predict", "logprobs", "top_logprobs", "responseLogprobs", "best_of", "echo", "contents", "parts",
+    "systemInstruction", "system_instruction", "generationConfig", "thinkingConfig", "toolConfig", "functionCall",
+    "functionResponse", "inlineData", "fileData", "functionDeclarations", "responseSchema", "responseMimeType",
+    "cachedContent",
 ]  # fmt: skip
 KINDS = [
     "user", "assistant", "tool", "text", "function", "message", "input_text", "reasoning", "function_call",

@@ -169,6 +169,36 @@ async def test_fields_that_the_site_has_no_use_for_reach_a_server_that_may() -> 
         assert asked["stream_options"] == {"include_usage": True}
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "sent", "named"),
+    [
+        ("/v1/completions", {"prompt": "hi", "min_p": 0.1, "user": "u"}, {"min_p": 0.1, "user": "u"}, "min_p, user"),
+        (
+            "/v1/responses",
+            {"input": "hi", "min_p": 0.1, "user": "u", "service_tier": "flex", "prompt_cache_key": "k"},
+            {"min_p": 0.1, "user": "u", "service_tier": "flex", "prompt_cache_key": "k"},
+            "min_p, service_tier",
+        ),
+        (
+            "/api/chat",
+            {"messages": [{"role": "user", "content": "hi"}], "options": {"repeat_penalty": 1.1}, "stream": False},
+            {"repeat_penalty": 1.1, "repetition_penalty": 1.1},
+            "options.repeat_penalty",
+        ),
+        ("/v1/responses", {"input": "hi", "text": {"verbosity": "low"}}, {"verbosity": "low"}, "text.verbosity"),
+    ],
+)
+async def test_other_protocols_hand_on_what_is_not_ours_as_well(
+    path: str, fields: dict[str, Any], sent: dict[str, Any], named: str
+) -> None:
+    async with OpenAIServer() as server, running(BACKENDS=described(server, models=["m-1"])) as served:
+        for model, ignored in (("m-1", None), ("qwen3.7-plus", named)):
+            async with served.client.post(path, json=fields | {"model": model}) as response:
+                assert (response.status, response.headers.get("x-qwen-proxy-ignored")) == (200, ignored)
+        (asked,) = server.asked
+        assert {name: asked.get(name) for name in sent} == sent
+
+
 async def test_log_probabilities_formats_and_effort_pass() -> None:
     async with OpenAIServer() as server:
         backend = described(server, models=["m-1"])
@@ -197,6 +227,8 @@ async def test_one_call_at_most_is_kept_to_though_the_server_gives_two() -> None
     assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["weather"]
 
 
+INCLUDED = "message.output_text.logprobs"
+HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 STRICT: list[tuple[str, dict[str, Any]]] = [
     ("/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 9, "temperature": 0.5}),
     ("/v1/responses", {"input": "hi", "temperature": 0.5}),
@@ -229,10 +261,42 @@ async def test_several_choices_are_several_requests() -> None:
         assert status == 200 and len(body["choices"]) == 3 and len(server.asked) == 3
 
 
-async def test_the_site_still_refuses_what_it_can_not_do() -> None:
-    async with running() as served:
-        async with served.client.post("/v1/chat/completions", json=ask(logprobs=True)) as response:
-            assert (response.status, (await response.json())["error"]["param"]) == (400, "logprobs")
+# By path: what asks for log probabilities, the name of the field, and what of it reaches a server that has them.
+WISHES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
+    ("/v1/chat/completions", HELLO | {"logprobs": True}, "logprobs", {"logprobs": True}),
+    ("/v1/responses", {"input": "hi", "top_logprobs": 2}, "top_logprobs", {"logprobs": True, "top_logprobs": 2}),
+    ("/v1/responses", {"input": "hi", "include": [INCLUDED]}, "include", {"logprobs": True}),
+    ("/v1/responses", {"input": "hi", "include": [INCLUDED], "background": True}, "include", {"logprobs": True}),
+    ("/v1/completions", {"prompt": "hi", "logprobs": 2}, "logprobs", {"logprobs": True, "top_logprobs": 2}),
+    ("/v1/completions", {"prompt": "hi", "logprobs": 0, "stop": "x"}, "logprobs", {"logprobs": True, "stop": ["x"]}),
+    ("/api/chat", HELLO | {"logprobs": True, "stream": False}, "logprobs", {"logprobs": True}),
+    ("/api/generate", {"prompt": "hi", "logprobs": True, "stream": False}, "logprobs", {"logprobs": True}),
+    (
+        "/v1beta/models/{model}:generateContent",
+        {"contents": [{"parts": [{"text": "hi"}]}], "generationConfig": {"responseLogprobs": True, "logprobs": 2}},
+        "generationConfig.responseLogprobs",
+        {"logprobs": True, "top_logprobs": 2},
+    ),
+]
+
+
+async def test_log_probabilities_are_asked_for_in_every_protocol_and_refused_by_name_where_the_site_has_none() -> None:
+    async with OpenAIServer() as server:
+        async with running(BACKENDS=described(server, models=["m-1"])) as served:
+            for path, fields, name, sent in WISHES:
+                for model in ("m-1", "qwen3.7-plus"):
+                    body = fields if "{" in path else fields | {"model": model}
+                    before = len(server.asked)
+                    async with served.client.post(path.format(model=model), json=body) as response:
+                        told = await response.text()
+                    if model == "m-1":
+                        assert response.status == 200, (path, told)
+                        await until(lambda before=before: len(server.asked) == before + 1)
+                        known = ("logprobs", "top_logprobs", "stop")
+                        assert {each: server.asked[-1][each] for each in known if each in server.asked[-1]} == sent
+                    else:
+                        assert response.status == 400 and f"{name}: this upstream gives no log prob" in told, path
+            assert not served.simulator.seen("completions")
 
 
 async def test_a_protocol_that_nobody_speaks_stops_the_start_and_is_not_added() -> None:

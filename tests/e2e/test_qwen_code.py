@@ -51,6 +51,8 @@ async def test_an_account_approves_its_own_sign_in_which_then_serves() -> None:
         id = await signed_in(served)
         status, body = await say(served, n=1, seed=3, user="u", presence_penalty=0.5)
         assert (status, body["choices"][0]["message"]["content"]) == (200, "You said: hello")
+        status, body = await say(served, logprobs=True)
+        assert (status, body["error"]["param"]) == (400, "logprobs")
         (seen,) = served.simulator.seen("portal_chat")
         assert seen.json["model"] == "coder-model"
         assert seen.headers["user-agent"] == seen.headers["x-dashscope-useragent"]

@@ -94,7 +94,10 @@ AUTO: Final = ToolChoice()
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
-    """None is: the client did not say. `stop` and `max_tokens` are enforced here where the upstream does not."""
+    """None is: the client did not say. `stop` and `max_tokens` are enforced here where the upstream does not.
+
+    logprobs_field: the client's name for log probabilities, for a refusal; empty where it is that of the member here.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -106,6 +109,7 @@ class Sampling(Struct, frozen=True, kw_only=True):
     frequency_penalty: float | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+    logprobs_field: str = ""
 
     @property
     def is_limited(self) -> bool:

@@ -27,7 +27,10 @@ class Reasoned(Struct, frozen=True):
 
 
 class Said(Struct, frozen=True):
+    """`logprobs`: as TextDelta has them."""
+
     text: str
+    logprobs: Raw | None = None
 
 
 class Called(Struct, frozen=True):
@@ -46,7 +49,11 @@ class ChatResult(Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
     usage: Usage | None
     finish: Finish
-    logprobs: Raw | None = None  # of all text
+
+    @property
+    def logprobs(self) -> Raw | None:
+        """Of all text."""
+        return joined_logprobs(part.logprobs for part in self.parts if isinstance(part, Said))
 
     @property
     def text(self) -> str:
@@ -67,7 +74,7 @@ class Folder:
         self._sources: list[Source] = []
         self._usage: Usage | None = None
         self._finish: Finish | None = None
-        self._logprobs: list[Raw] = []
+        self._logprobs: list[Raw] = []  # of the open part
 
     def feed(self, events: Iterable[ChatEvent]) -> None:
         for event in events:
@@ -83,7 +90,6 @@ class Folder:
             sources=tuple(self._sources),
             usage=self._usage,
             finish=self._finish,
-            logprobs=joined_logprobs(self._logprobs),
         )
 
     def _one(self, event: ChatEvent) -> None:
@@ -123,7 +129,8 @@ class Folder:
         text = "".join(self._pieces)
         match self._open:
             case Said():
-                self._parts.append(Said(text))
+                self._parts.append(Said(text, joined_logprobs(self._logprobs)))
+                self._logprobs.clear()
             case Reasoned():
                 self._parts.append(Reasoned(text))
             case Called(call_id, name):

@@ -145,9 +145,8 @@ class ChatGateway:
         backend = self._router.find(route.targets[0].backend)
         if backend is None or not backend.upstream.forwards_fields:
             return list(fields)
-        return [
-            field for field in fields if field.rpartition(".")[2] not in SAMPLING_FIELDS and field not in request.extra
-        ]
+        handed_on = SAMPLING_FIELDS | request.extra.keys()
+        return [field for field in fields if field.rpartition(".")[2] not in handed_on]
 
     def warnings(self, request: ChatRequest, route: Route, *, wished: ChatRequest) -> list[str]:
         """What a client should know of how this request is asked, though it is no reason to refuse it; ASCII.

@@ -1,7 +1,7 @@
 """What the bodies of several protocols have in common: bytes to a shape, and what is refused in every one. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,6 +13,7 @@ from qwen_proxy.protocols.base import ParseOptions
 
 T = TypeVar("T")
 
+MOST_EXTRA: Final = 40
 MAX_STOPS: Final = 16  # OpenAI takes 4
 MAX_STOP_CHARACTERS: Final = 1024  # each piece of a reply is looked through for beginnings of it
 
@@ -48,6 +49,13 @@ def decode(
     except RecursionError as error:
         raise InvalidRequest("the request body is nested too deeply") from error
     return decoded, tuple(name if is_plain_name(name) else "?" for name in names[:_MAX_IGNORED])
+
+
+def extra(body: bytes, own: Container[str]) -> dict[str, Raw]:
+    """The fields that are not our `own`, for an upstream that may know them; `null` is absent. `body` was decoded."""
+    every = read(Raw(whole_characters(body)), _NAMES) or {}
+    found = {name: value for name, value in every.items() if name not in own and bytes(value) != b"null"}
+    return dict(list(found.items())[:MOST_EXTRA])
 
 
 def is_plain_name(name: str) -> bool:

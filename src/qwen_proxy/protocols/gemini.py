@@ -26,6 +26,7 @@ from qwen_proxy.chat.events import (
     ToolArgumentsDelta,
     ToolCallStart,
     Usage,
+    joined_logprobs,
 )
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.chat.result import Called, ChatResult, Reasoned, total_usage
@@ -35,6 +36,7 @@ from qwen_proxy.protocols import bodies
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.gemini_body import COUNT, GenerateBody, GenerationBody, decoded, in_camel_case
 from qwen_proxy.protocols.gemini_errors import error_body, error_reply
+from qwen_proxy.protocols.gemini_logprobs import LogprobsTeller
 from qwen_proxy.protocols.gemini_request import request
 from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.media_text import media_text
@@ -89,6 +91,7 @@ class ChunkWriter:
         self._is_malformed = False
         self._sources: list[Source] = []
         self._usage: dict[str, object] = {}
+        self._logprobs = LogprobsTeller()
         # A run is neighbouring events of one type; the key is that type.
         self.writers: Final[dict[type[ChatEvent], Callable[..., bytes]]] = {
             ReplyStart: self._nothing,
@@ -125,15 +128,17 @@ class ChunkWriter:
     def _chunk(self, candidate: dict[str, object], more: dict[str, object] | None = None) -> bytes:
         return self._framed(_json({"candidates": [candidate]} | (more or {}))[:-1] + self._tail)
 
-    def _part(self, part: dict[str, object]) -> bytes:
-        return self._chunk({"content": {"role": "model", "parts": [part]}, "index": self._index})
+    def _part(self, part: dict[str, object], more: dict[str, object] | None = None) -> bytes:
+        return self._chunk({"content": {"role": "model", "parts": [part]}, "index": self._index} | (more or {}))
 
     def _nothing(self, _run: Iterable[ChatEvent]) -> bytes:
         return b""
 
     def _text(self, run: Iterable[TextDelta]) -> bytes:
-        text = "".join([event.text for event in run])
-        return self._closed() + (self._part({"text": text}) if text else b"")
+        events = list(run)
+        text = "".join([event.text for event in events])
+        known = self._logprobs.result(joined_logprobs(event.logprobs for event in events))
+        return self._closed() + (self._part({"text": text}, known) if text or known else b"")
 
     def _thought(self, run: Iterable[ReasoningDelta]) -> bytes:
         text = "".join([event.text for event in run])
@@ -180,7 +185,7 @@ class ChunkWriter:
         end = _end(event, self._sources, is_malformed=self._is_malformed)
         # A content without a part would make the SDK's chat forget the whole turn.
         candidate: dict[str, object] = {"content": {"role": "model", "parts": [{"text": ""}]}, "index": self._index}
-        return closed + self._chunk(candidate | end, self._usage)
+        return closed + self._chunk(candidate | end | self._logprobs.average(), self._usage)
 
 
 def _candidate(result: ChatResult, index: int, shows_thoughts: bool) -> dict[str, object]:
@@ -200,7 +205,9 @@ def _candidate(result: ChatResult, index: int, shows_thoughts: bool) -> dict[str
             case _:
                 parts.append({"text": part.text})
     end = _end(result.finish, result.sources, is_malformed=is_malformed)
-    return {"content": {"role": "model", "parts": parts}, "index": index} | end
+    teller = LogprobsTeller()
+    known = teller.result(result.logprobs) | teller.average()
+    return {"content": {"role": "model", "parts": parts}, "index": index} | end | known
 
 
 def _call(called: Called) -> dict[str, object] | None:

@@ -118,6 +118,7 @@ class GenerationBody(Struct, rename="camel"):
     response_json_schema: dict[str, Any] | None = None
     response_modalities: list[str] | None = None
     response_logprobs: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     thinking_config: ThinkingBody | None = None
 
 

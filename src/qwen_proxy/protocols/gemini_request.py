@@ -79,6 +79,9 @@ def request(body: GenerateBody, model: str) -> ChatRequest:
             seed=wishes.seed,
             presence_penalty=wishes.presence_penalty,
             frequency_penalty=wishes.frequency_penalty,
+            logprobs=wishes.response_logprobs is True,
+            top_logprobs=wishes.logprobs or None,
+            logprobs_field="generationConfig.responseLogprobs" if wishes.response_logprobs else "",
         ),
         reasoning=_reasoning(wishes.thinking_config),
         output=_output(wishes),
@@ -86,9 +89,9 @@ def request(body: GenerateBody, model: str) -> ChatRequest:
 
 
 def _refuse_unsupported(wishes: GenerationBody) -> None:
-    if wishes.response_logprobs:
-        param = "generationConfig.responseLogprobs"
-        raise UnsupportedParameter(f"{param}: no log probabilities are given here; leave it out", param=param)
+    if wishes.logprobs and not wishes.response_logprobs:
+        param = "generationConfig.logprobs"
+        raise InvalidRequest(f"{param} needs generationConfig.responseLogprobs to be true", param=param)
     if any(word.upper() != "TEXT" for word in wishes.response_modalities or ()):
         param = "generationConfig.responseModalities"
         raise UnsupportedParameter(f"{param}: replies are text only", param=param)

@@ -28,6 +28,7 @@ from qwen_proxy.chat.events import (
     ToolArgumentsDelta,
     ToolCallStart,
     Usage,
+    joined_logprobs,
 )
 from qwen_proxy.chat.models import Mode, suffix_of
 from qwen_proxy.chat.request import ChatRequest
@@ -48,7 +49,7 @@ from qwen_proxy.protocols.ollama_request import (
     GenerateBody,
     chat_request,
     generate_request,
-    options_without_effect,
+    without_effect,
 )
 from qwen_proxy.protocols.openai_errors import INTERNAL, terms_of
 
@@ -116,6 +117,7 @@ class OllamaCall(Struct, frozen=True, kw_only=True):
         return _json(
             _head(facts)
             | self.manner.piece(text, thinking, calls)
+            | _logprobs(result.logprobs)
             | _end(result.finish, self.manner)
             | _numbers(result.usage or NOTHING_USED, 0, total)
         )
@@ -170,8 +172,12 @@ class LineWriter:
         return b""
 
     def _text(self, run: Iterable[TextDelta]) -> bytes:
-        text = "".join([event.text for event in run])
-        return self._closed() + (self._piece(text) if text else b"")
+        events = list(run)
+        text = "".join([event.text for event in events])
+        logprobs = _logprobs(joined_logprobs(event.logprobs for event in events))
+        if not text and not logprobs:
+            return self._closed()
+        return self._closed() + self._line(self._manner.piece(text) | logprobs | {"done": False})
 
     def _thinking(self, run: Iterable[ReasoningDelta]) -> bytes:
         text = "".join([event.text for event in run])
@@ -212,6 +218,11 @@ class LineWriter:
 
 def _head(facts: ReplyFacts) -> dict[str, object]:
     return {"model": facts.model, "created_at": timestamp(facts.created_at)}
+
+
+def _logprobs(told: Raw | None) -> dict[str, object]:
+    """Ollama has them in OpenAI's shape."""
+    return {} if told is None else {"logprobs": told}
 
 
 def _end(finish: Finish, manner: Manner) -> dict[str, object]:
@@ -274,7 +285,7 @@ class OllamaChat(Ollama):
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> OllamaCall:
         body, ignored = bodies.decode(incoming.body, CHAT, HONOURED)
-        ignored += options_without_effect(incoming.body)
+        ignored += without_effect(incoming.body, body)
         return _parsed(body, chat_request(body), ignored, is_load=not body.messages)
 
 
@@ -286,7 +297,7 @@ class OllamaGenerate(Ollama):
 
     def parse(self, incoming: Incoming, options: ParseOptions) -> OllamaCall:
         body, ignored = bodies.decode(incoming.body, GENERATE, HONOURED, "prompt")
-        ignored += options_without_effect(incoming.body)
+        ignored += without_effect(incoming.body, body)
         is_load = not body.prompt and not body.images
         return _parsed(body, generate_request(body), ignored, is_load=is_load)
 

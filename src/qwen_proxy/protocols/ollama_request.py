@@ -7,10 +7,10 @@ A request without a message, or without a prompt, only loads a model there: it a
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import (
@@ -72,6 +72,8 @@ class ToolBody(Struct):
 
 
 class OptionsBody(Struct):
+    """The raw ones are not ours: a backend may know them."""
+
     num_predict: int | None = None
     stop: str | list[str] | None = None
     temperature: float | None = None
@@ -80,6 +82,10 @@ class OptionsBody(Struct):
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    min_p: Raw = Raw()
+    typical_p: Raw = Raw()
+    repeat_last_n: Raw = Raw()
+    repeat_penalty: Raw = Raw()
 
 
 class OptionNamesBody(Struct):
@@ -87,7 +93,8 @@ class OptionNamesBody(Struct):
 
 
 class AskedBody(Struct):
-    """What both routes take. `keep_alive` is for those that keep models in memory."""
+    """What both routes take. `keep_alive` is for those that keep models in memory; `top_logprobs` goes with `logprobs`
+    only."""
 
     model: str | None = None
     stream: bool | None = None
@@ -96,7 +103,7 @@ class AskedBody(Struct):
     think: bool | str | None = None
     keep_alive: Raw = Raw()
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
 
 class ChatBody(AskedBody):
@@ -128,10 +135,12 @@ HONOURED: Final = frozenset({*ChatBody.__struct_fields__, *GenerateBody.__struct
 _HONOURED_OPTIONS: Final = frozenset({"num_predict", "stop"})
 
 
-def options_without_effect(body: bytes) -> tuple[str, ...]:
+def without_effect(body: bytes, read: AskedBody) -> tuple[str, ...]:
+    """What has none besides the fields that nobody here knows. `read`: what was read of `body`."""
     named = bodies.read(Raw(bodies.whole_characters(body)), _OPTION_NAMES)
     names = [] if named is None else [name for name in named.options if name not in _HONOURED_OPTIONS]
-    return tuple(f"options.{name}" for name in names if bodies.is_plain_name(name))
+    options = tuple(f"options.{name}" for name in names if bodies.is_plain_name(name))
+    return (*options, "top_logprobs") if read.top_logprobs and not read.logprobs else options
 
 
 def chat_request(body: ChatBody) -> ChatRequest:
@@ -159,9 +168,7 @@ def generate_request(body: GenerateBody) -> ChatRequest:
 
 def _request(body: AskedBody, messages: tuple[Message, ...], tools: tuple[Tool, ...] = ()) -> ChatRequest:
     """Without a message, one that asks for no token."""
-    if body.logprobs or body.top_logprobs:
-        raise UnsupportedParameter("logprobs: no log probabilities are given here; leave it out", param="logprobs")
-    sampling = _sampling(body.options or OptionsBody())
+    sampling = _sampling(body)
     return ChatRequest(
         model=ModelName((body.model or "").removesuffix(":latest")),
         messages=messages or (Message(Role.USER, (TextPart(""),)),),
@@ -169,11 +176,13 @@ def _request(body: AskedBody, messages: tuple[Message, ...], tools: tuple[Tool, 
         sampling=sampling if messages else Sampling(max_tokens=0),
         reasoning=_reasoning(body.think),
         output=_output(body.format),
+        extra=_extra(body.options or OptionsBody()),
     )
 
 
-def _sampling(read: OptionsBody) -> Sampling:
+def _sampling(body: AskedBody) -> Sampling:
     """A `num_predict` below one is no limit. Raises InvalidRequest."""
+    read = body.options or OptionsBody()
     stops = [read.stop] if isinstance(read.stop, str) else read.stop or []
     return Sampling(
         temperature=read.temperature,
@@ -184,7 +193,21 @@ def _sampling(read: OptionsBody) -> Sampling:
         seed=read.seed,
         presence_penalty=read.presence_penalty,
         frequency_penalty=read.frequency_penalty,
+        logprobs=body.logprobs is True,
+        top_logprobs=(body.top_logprobs or None) if body.logprobs else None,
     )
+
+
+def _extra(read: OptionsBody) -> dict[str, Raw]:
+    """In the words of servers that run models themselves: llama.cpp's are Ollama's, vLLM's differ in one."""
+    values = ((name, getattr(read, option)) for name, option in _HANDED_ON)
+    return {name: value for name, value in values if value and bytes(value) != b"null"}
+
+
+_HANDED_ON: Final = (
+    *((name, name) for name in ("min_p", "typical_p", "repeat_last_n", "repeat_penalty")),
+    ("repetition_penalty", "repeat_penalty"),
+)
 
 
 def _reasoning(think: bool | str | None) -> Reasoning:

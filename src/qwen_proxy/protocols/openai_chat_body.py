@@ -187,15 +187,9 @@ _TEXT: Final = msgspec.json.Decoder(str)
 _BODY: Final = msgspec.json.Decoder(ChatBody)
 
 
-_EVERY: Final = msgspec.json.Decoder(dict[str, Raw])
-MOST_EXTRA: Final = 40
-
-
 def extra(body: bytes) -> dict[str, Raw]:
-    """The fields that are not read here, for an upstream that may know them. `body` is one that was decoded."""
-    every = bodies.read(Raw(bodies.whole_characters(body)), _EVERY) or {}
-    found = {name: value for name, value in every.items() if name not in _FIELDS and bytes(value) != b"null"}
-    return dict(list(found.items())[:MOST_EXTRA])
+    """See `bodies.extra`."""
+    return bodies.extra(body, _FIELDS)
 
 
 def decode(body: bytes) -> tuple[ChatBody, tuple[str, ...]]:

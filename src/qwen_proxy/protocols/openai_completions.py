@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -24,6 +24,7 @@ from qwen_proxy.chat.events import (
     ToolArgumentsDelta,
     ToolCallStart,
     Usage,
+    joined_logprobs,
 )
 from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import ChatRequest, Message, Role, Sampling, TextPart
@@ -34,6 +35,7 @@ from qwen_proxy.protocols import bodies
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
 from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.media_text import media_text
+from qwen_proxy.protocols.openai_completions_logprobs import LogprobsPayload
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
 
 _json: Final = msgspec.json.encode
@@ -59,19 +61,19 @@ class CompletionBody(Struct):
     best_of: Positive | None = None
     echo: bool | None = None
     suffix: str | None = None
-    logprobs: int | None = None
+    logprobs: Annotated[int, Meta(ge=0)] | None = None
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    user: Raw = Raw()
 
 
 _BODY: Final = msgspec.json.Decoder(CompletionBody)
 # These are read into Sampling, but chat.qwen.ai takes none of them.
-_WITHOUT_EFFECT: Final = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "user"})
-_HONOURED: Final = frozenset(CompletionBody.__struct_fields__) - _WITHOUT_EFFECT
+_WITHOUT_EFFECT: Final = frozenset({"temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"})
+_FIELDS: Final = frozenset(CompletionBody.__struct_fields__)
+_HONOURED: Final = _FIELDS - _WITHOUT_EFFECT
 
 
 class CompletionCall(Struct, frozen=True, kw_only=True):
@@ -95,10 +97,7 @@ class CompletionCall(Struct, frozen=True, kw_only=True):
         return b"data: " + _json(_head(facts) | {"choices": (), "usage": _usage(usage)}) + b"\n\n" + DONE
 
     def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
-        told = [
-            _choice(index, self.echo + _text(result), _FINISHED[result.finish.reason])
-            for index, result in enumerate(results)
-        ]
+        told = [_choice(index, result, self.echo) for index, result in enumerate(results)]
         usages = [result.usage for result in results if result.usage is not None]
         return _json(_head(facts) | {"choices": told, "usage": _usage(total_usage(usages)) if usages else None})
 
@@ -119,6 +118,7 @@ class OpenAICompletions:
                 model=ModelName(body.model or ""),
                 messages=(Message(Role.USER, (TextPart(prompt),)),),
                 sampling=_sampling(body),
+                extra=bodies.extra(incoming.body, _FIELDS),
             ),
             stream=body.stream is True,
             include_usage=body.stream_options is not None and body.stream_options.include_usage is True,
@@ -142,6 +142,7 @@ class CompletionWriter:
         self._end = b"}]" + (b',"usage":null' if include_usage else b"") + b"}\n\n"
         self._tail = b',"logprobs":null,"finish_reason":null' + self._end
         self._echo = echo
+        self._length = 0  # characters that were told
         self._request_id = facts.request_id
         # A run is neighbouring events of one type; the key is that type.
         self.writers: Final[dict[type[ChatEvent], Callable[..., bytes]]] = {
@@ -170,10 +171,19 @@ class CompletionWriter:
         return b"data: " + error_body(error, self._request_id) + b"\n\n"
 
     def _chunk(self, text: str) -> bytes:
+        self._length += len(text)
         return self._head + _json(text) + self._tail if text else b""
 
     def _said(self, run: Iterable[TextDelta]) -> bytes:
-        return self._chunk("".join([event.text for event in run]))
+        events = list(run)
+        text = "".join([event.text for event in events])
+        logprobs = joined_logprobs(event.logprobs for event in events)
+        if logprobs is None:
+            return self._chunk(text)
+        told = LogprobsPayload()
+        told.add(logprobs, self._length)
+        self._length += len(text)
+        return self._head + _json(text) + b',"logprobs":' + _json(told) + b',"finish_reason":null' + self._end
 
     def _media(self, run: Iterable[MediaOutput]) -> bytes:
         return self._chunk("".join([media_text(event) for event in run]))
@@ -213,8 +223,11 @@ def _refuse_unsupported(body: CompletionBody) -> None:
         raise UnsupportedParameter(
             "suffix: the models here can't fill in a text between two others; leave it out", param="suffix"
         )
-    if body.logprobs is not None:
-        raise UnsupportedParameter("logprobs: no log probabilities are given here; leave it out", param="logprobs")
+    if body.logprobs is not None and body.echo:
+        raise UnsupportedParameter(
+            "logprobs: those of the prompt's tokens, which echo asks for, are not known; leave echo out",
+            param="logprobs",
+        )
     if body.best_of is not None and body.best_of != (body.n or 1):
         raise UnsupportedParameter(
             "best_of: nothing ranks completions here; leave it out, and set n to get all", param="best_of"
@@ -230,6 +243,8 @@ def _sampling(body: CompletionBody) -> Sampling:
         seed=body.seed,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
+        logprobs=body.logprobs is not None,
+        top_logprobs=body.logprobs or None,
     )
 
 
@@ -245,16 +260,18 @@ def _head(facts: ReplyFacts) -> dict[str, object]:
     return {"id": id, "object": "text_completion", "created": facts.created_at, "model": facts.model}
 
 
-def _choice(index: int, text: str, finish: str) -> dict[str, object]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
-
-
-def _text(result: ChatResult) -> str:
-    return "".join(
-        part.text if isinstance(part, Said) else media_text(part)
-        for part in result.parts
-        if isinstance(part, Said | MediaOutput)
-    )
+def _choice(index: int, result: ChatResult, echo: str) -> dict[str, object]:
+    text = echo
+    logprobs = LogprobsPayload()
+    for part in result.parts:
+        if isinstance(part, Said):
+            if part.logprobs is not None:
+                logprobs.add(part.logprobs, len(text))
+            text += part.text
+        elif isinstance(part, MediaOutput):
+            text += media_text(part)
+    told = None if result.logprobs is None else logprobs
+    return {"index": index, "text": text, "logprobs": told, "finish_reason": _FINISHED[result.finish.reason]}
 
 
 def _usage(usage: Usage) -> dict[str, object]:

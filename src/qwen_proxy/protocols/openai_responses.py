@@ -7,7 +7,7 @@ outside (`Context`); here a body that needs it is refused.
 from collections.abc import Sequence
 from typing import ClassVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from qwen_proxy.chat.events import Usage
 from qwen_proxy.chat.request import ChatRequest
@@ -79,7 +79,7 @@ def call(wanted: Asked, context: Context) -> ResponsesCall:
     """Raises InvalidRequest."""
     meant = understood(wanted.body, context)
     return ResponsesCall(
-        request=meant.request,
+        request=structs.replace(meant.request, extra=wanted.extra),
         stream=wanted.body.stream is True,
         ignored_fields=(*wanted.ignored, *meant.ignored),
         session=wanted.body.session,

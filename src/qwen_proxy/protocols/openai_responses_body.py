@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, Struct
 from qwen_proxy.ground.errors import InvalidRequest
 from qwen_proxy.ground.shapes import shape_refusal
 from qwen_proxy.protocols.base import Incoming
-from qwen_proxy.protocols.bodies import decode, read, whole_characters
+from qwen_proxy.protocols.bodies import decode, extra, read, whole_characters
 
 T = TypeVar("T")
 Positive = Annotated[int, Meta(ge=1)]
@@ -178,18 +178,29 @@ class KeptBody(Struct):
 
 # Read, and yet of no effect here; `truncation` only where it asks for something.
 _WITHOUT_EFFECT: Final = frozenset({"temperature", "top_p", "service_tier", "client_metadata", "truncation"})
-_HONOURED: Final = frozenset(ResponsesBody.__struct_fields__) - _WITHOUT_EFFECT
+_FIELDS: Final = frozenset(ResponsesBody.__struct_fields__)
+_HONOURED: Final = _FIELDS - _WITHOUT_EFFECT
+# Chat completions have fields of the same names and meanings; they know nothing of the others.
+_OF_CHAT: Final = frozenset({"user", "safety_identifier", "prompt_cache_key", "service_tier"})
+_OF_RESPONSES: Final = frozenset(
+    {"access_programs", "background_options", "context_management", "image", "max_tool_calls"}
+)
+_KEPT_BACK: Final = (_FIELDS - _OF_CHAT) | _OF_RESPONSES
 _BODY: Final = msgspec.json.Decoder(ResponsesBody)
 _KEPT: Final = msgspec.json.Decoder(KeptBody)
 _METADATA: Final = msgspec.json.Decoder(dict[str, object])
 
 
 class Asked(Struct, frozen=True):
-    """A body, as we read it and as it was written, and the names of its fields that have no effect."""
+    """A body, as we read it and as it was written, and the names of its fields that have no effect.
+
+    extra: what of it a server of chat completions may know.
+    """
 
     body: ResponsesBody
     kept: KeptBody
     ignored: tuple[str, ...]
+    extra: dict[str, Raw]
 
 
 def asked(incoming: Incoming) -> Asked:
@@ -198,7 +209,11 @@ def asked(incoming: Incoming) -> Asked:
     body, ignored = decode(written, _BODY, _HONOURED, "input")
     if body.truncation in (None, "disabled"):
         ignored = tuple(name for name in ignored if name != "truncation")
-    return Asked(body, _kept(written), ignored)
+    handed_on = extra(written, _KEPT_BACK)
+    if body.text is not None and body.text.verbosity is not None:
+        handed_on["verbosity"] = Raw(msgspec.json.encode(body.text.verbosity))
+        ignored += ("text.verbosity",)
+    return Asked(body, _kept(written), ignored, handed_on)
 
 
 def _kept(body: bytes) -> KeptBody:

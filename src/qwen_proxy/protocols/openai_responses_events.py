@@ -31,6 +31,7 @@ from qwen_proxy.chat.events import (
     ToolArgumentsDelta,
     ToolCallStart,
     Usage,
+    joined_logprobs,
 )
 from qwen_proxy.chat.result import Called, ChatResult, Reasoned, Said
 from qwen_proxy.ground.errors import ProxyError
@@ -184,18 +185,22 @@ class ResponseEncoder:
         return opening + self._open.write(text)
 
     def _text(self, run: Iterable[TextDelta]) -> bytes:
-        text = "".join([event.text for event in run])
-        if not text:
+        events = list(run)
+        text = "".join([event.text for event in events])
+        logprobs = joined_logprobs(event.logprobs for event in events)
+        if not text and logprobs is None:
             return b""
-        opening = b"" if isinstance(self._open, MessageWriter) else self._message()
-        assert self._open is not None
-        return opening + self._open.write(text)
+        message, opening = self._message()
+        return opening + (message.write(text) if logprobs is None else message.write_known(text, logprobs))
 
-    def _message(self) -> bytes:
+    def _message(self) -> tuple[MessageWriter, bytes]:
+        """The one that is open, or a new one, and what opens it."""
+        if isinstance(self._open, MessageWriter):
+            return self._open, b""
         message = MessageWriter(*self._place("msg"))
         opening = self._opened(message) + message.cite(self._sources)
         self._sources.clear()
-        return opening
+        return message, opening
 
     def _media(self, run: Iterable[MediaOutput]) -> bytes:
         return self._text([TextDelta(media_text(event)) for event in run])
@@ -229,7 +234,7 @@ class ResponseEncoder:
         outcome = outcome_of(event)
         closing = self._close(outcome.status)
         if self._sources:
-            closing += self._message() + self._close(outcome.status)
+            closing += self._message()[1] + self._close(outcome.status)
         kind = b"response.completed" if outcome.status == "completed" else b"response.incomplete"
         return closing + self._told(kind, outcome)
 
@@ -240,8 +245,8 @@ def replayed(result: ChatResult) -> Batch:
     sources = SourcesFound(result.sources)
     for part in result.parts:
         match part:
-            case Said(text):
-                events += [sources, TextDelta(text)]
+            case Said(text, logprobs):
+                events += [sources, TextDelta(text, logprobs)]
                 sources = SourcesFound(())
             case Reasoned(text):
                 events.append(ReasoningDelta(text))

@@ -23,6 +23,7 @@ from qwen_proxy.ground.errors import (
 )
 from qwen_proxy.protocols.base import ReplyFacts
 from qwen_proxy.protocols.failures import without_details
+from qwen_proxy.protocols.logprobs import TokenBody, tokens_of
 from qwen_proxy.protocols.openai_errors import INTERNAL, terms_of
 from qwen_proxy.protocols.openai_responses_body import Asked
 from qwen_proxy.protocols.openai_responses_sealed import sealed
@@ -172,8 +173,27 @@ def error_event(error: ProxyError, request_id: str) -> dict[str, object]:
 # --- items -------------------------------------------------------------------------------------------------
 
 
-def text_part(text: str, annotations: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+def text_part(text: str, annotations: Sequence[Mapping[str, object]], logprobs: Raw | None = None) -> dict[str, object]:
+    """logprobs: as `logprobs_told` makes them."""
+    return {
+        "type": "output_text",
+        "text": text,
+        "annotations": annotations,
+        "logprobs": [] if logprobs is None else logprobs,
+    }
+
+
+def logprobs_told(logprobs: Raw) -> Raw:
+    """Here each token has to have its bytes, and the likeliest ones, though they be none."""
+    tokens = [
+        _token(token) | {"top_logprobs": [_token(each) for each in token.top_logprobs or ()]}
+        for token in tokens_of(logprobs)
+    ]
+    return Raw(_json(tokens))
+
+
+def _token(token: TokenBody) -> dict[str, object]:
+    return {"token": token.token, "bytes": list(token.encoded), "logprob": token.logprob}
 
 
 def message_item(id: str, status: str, content: Sequence[Mapping[str, object]]) -> dict[str, object]:

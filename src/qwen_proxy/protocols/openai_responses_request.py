@@ -65,7 +65,7 @@ def understood(body: ResponsesBody, context: Context) -> Understood:
         tools=box.tools,
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,
-        sampling=Sampling(temperature=body.temperature, top_p=body.top_p, max_tokens=body.max_output_tokens),
+        sampling=_sampling(body),
         reasoning=_reasoning(body),
         output=_output(body),
     )
@@ -83,10 +83,6 @@ def _refuse(body: ResponsesBody) -> None:
         raise InvalidRequest("truncation must be 'auto' or 'disabled'", param="truncation")
     if body.background and body.store is False:
         raise InvalidRequest("background needs the response to be stored; leave `store` out", param="background")
-    if body.top_logprobs or "message.output_text.logprobs" in (body.include or []):
-        raise UnsupportedParameter(
-            "top_logprobs: the upstream gives no log probabilities; leave it out", param="top_logprobs"
-        )
 
 
 def _conversation(body: ResponsesBody, context: Context) -> Iterator[Numbered]:
@@ -114,6 +110,19 @@ def _tools(body: ResponsesBody, conversation: Sequence[Numbered]) -> Iterator[tu
         if item.kind == "additional_tools":
             for i, tool in enumerate(part_of(item.tools, _TOOLS, f"{path}.tools")):
                 yield f"{path}.tools[{i}]", tool
+
+
+def _sampling(body: ResponsesBody) -> Sampling:
+    """Either of the two fields asks for log probabilities, and `include` alone for those of the chosen tokens."""
+    includes = "message.output_text.logprobs" in (body.include or [])
+    return Sampling(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        max_tokens=body.max_output_tokens,
+        logprobs=includes or bool(body.top_logprobs),
+        top_logprobs=body.top_logprobs or None,
+        logprobs_field="top_logprobs" if body.top_logprobs else "include" if includes else "",
+    )
 
 
 def _reasoning(body: ResponsesBody) -> Reasoning:

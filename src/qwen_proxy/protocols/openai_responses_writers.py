@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from msgspec import Raw
 
-from qwen_proxy.chat.events import Source
+from qwen_proxy.chat.events import Source, joined_logprobs
 from qwen_proxy.protocols.openai_responses_freeform import FreeformInput
 from qwen_proxy.protocols.openai_responses_output import (
     Wishes,
     citation,
+    logprobs_told,
     message_item,
     reasoning_item,
     reasoning_part,
@@ -58,8 +60,11 @@ class ItemWriter(ABC):
         return ending + self._whole(b"response.output_item.done", item), item
 
     def write(self, text: str) -> bytes:
+        return self._delta(text, self.more)
+
+    def _delta(self, text: str, more: bytes) -> bytes:
         self._pieces.append(text)
-        return self._writer.event(self.delta_kind, self._place + self.where + b',"delta":' + _json(text) + self.more)
+        return self._writer.event(self.delta_kind, self._place + self.where + b',"delta":' + _json(text) + more)
 
     @property
     def text(self) -> str:
@@ -100,6 +105,7 @@ class MessageWriter(ItemWriter):
     def __init__(self, writer: Writer, id: str, index: int) -> None:
         super().__init__(writer, id, index)
         self._citations: list[dict[str, object]] = []
+        self._logprobs: list[Raw] = []
         self._has_begun = False
 
     def begin(self) -> bytes:
@@ -115,13 +121,22 @@ class MessageWriter(ItemWriter):
             self._citations.append(cited)
         return told
 
+    def write_known(self, text: str, logprobs: Raw) -> bytes:
+        """`write`, with the log probabilities of the text's tokens."""
+        told = logprobs_told(logprobs)
+        self._logprobs.append(told)
+        return self._delta(text, b',"logprobs":' + bytes(told))
+
     def finish(self) -> bytes:
-        text = self.text
-        told = self._tell(b"response.output_text.done", text=text, logprobs=())
-        return told + self._tell(b"response.content_part.done", part=text_part(text, self._citations))
+        part = self._part()
+        told = self._tell(b"response.output_text.done", text=part["text"], logprobs=part["logprobs"])
+        return told + self._tell(b"response.content_part.done", part=part)
 
     def item(self, status: str) -> dict[str, object]:
-        return message_item(self.id, status, [text_part(self.text, self._citations)] if self._has_begun else ())
+        return message_item(self.id, status, [self._part()] if self._has_begun else ())
+
+    def _part(self) -> dict[str, object]:
+        return text_part(self.text, self._citations, joined_logprobs(self._logprobs))
 
 
 class ReasoningWriter(ItemWriter):

@@ -35,6 +35,7 @@ from qwen_proxy.upstreams.qwen_code_wire import (
     refresh_form,
     verifier_of,
 )
+from qwen_proxy.upstreams.refusals import refuse_log_probabilities
 from qwen_proxy.upstreams.transport import Response, Transport
 
 DEVICE_CODE: Final = "/api/v1/oauth2/device/code"
@@ -147,6 +148,10 @@ class QwenCode(OpenAICompatible):
         self._resource_of = resource_of
         self._new_id = ids.uuid
         self._session_id = ids.uuid()
+
+    def check(self, request: ChatRequest) -> None:
+        refuse_log_probabilities(request.sampling)
+        super().check(request)
 
     def _body(self, request: ChatRequest, model: Model) -> bytes:
         return prepared(request, model, self._session_id, self._new_id)

@@ -101,3 +101,15 @@ def test_log_probabilities_of_all_text_are_joined() -> None:
         ]
     )
     assert folder.result().logprobs == Raw(b'[{"token":"a"},{"token":"c"}]')
+    assert folder.result().parts == (Said("abc", Raw(b'[{"token":"a"},{"token":"c"}]')),)
+
+
+def test_log_probabilities_stay_with_the_part_that_they_belong_to() -> None:
+    folder = Folder()
+    call: Batch = [ToolCallStart("c", "f"), ToolArgumentsDelta("{}")]
+    folder.feed([ReplyStart(), TextDelta("a", Raw(b"[1]")), *call, TextDelta("b", Raw(b"[2]")), ReasoningDelta("c")])
+    folder.feed([TextDelta("d"), Finish(FinishReason.STOP)])
+    result = folder.result()
+    parts = [part for part in result.parts if isinstance(part, Said)]
+    assert parts == [Said("a", Raw(b"[1]")), Said("b", Raw(b"[2]")), Said("d")]
+    assert result.logprobs == Raw(b"[1,2]")

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec import structs
+from msgspec import Raw, structs
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -315,7 +315,8 @@ WRONG: list[tuple[Json, str]] = [
         {"toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}}},
         "toolConfig.functionCallingConfig.allowedFunctionNames",
     ),
-    ({"generationConfig": {"responseLogprobs": True}}, "generationConfig.responseLogprobs"),
+    ({"generationConfig": {"logprobs": 2}}, "generationConfig.logprobs"),
+    ({"generationConfig": {"responseLogprobs": True, "logprobs": 21}}, "generationConfig.logprobs"),
     ({"generationConfig": {"responseModalities": ["IMAGE"]}}, "generationConfig.responseModalities"),
     ({"generationConfig": {"responseMimeType": "text/x.enum"}}, "generationConfig.responseMimeType"),
     ({"generationConfig": {"candidateCount": 9}}, "generationConfig.candidateCount"),
@@ -327,6 +328,15 @@ def test_what_is_wrong_is_refused_by_name(fields: Json, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parsed(**fields)
     assert refused.value.param == param
+
+
+def test_log_probabilities_are_asked_for_as_chat_does() -> None:
+    name = "generationConfig.responseLogprobs"
+    wish = configured(responseLogprobs=True, logprobs=2).request.sampling
+    assert wish == Sampling(logprobs=True, top_logprobs=2, logprobs_field=name)
+    spelt = parsed(generation_config={"response_logprobs": True}).request.sampling
+    assert spelt == Sampling(logprobs=True, logprobs_field=name)
+    assert configured(responseLogprobs=False, logprobs=0).request.sampling == Sampling()
 
 
 def test_bodies_that_are_none() -> None:
@@ -413,6 +423,26 @@ def test_a_whole_reply() -> None:
     bare = ChatResult(parts=(Said("x"),), sources=(), usage=None, finish=Finish(FinishReason.CONTENT_FILTER))
     reply = msgspec.json.decode(parsed().result(FACTS, [bare]))
     assert reply["candidates"][0]["finishReason"] == "SAFETY" and "usageMetadata" not in reply
+
+
+def token(text: str, logprob: float) -> TextDelta:
+    return TextDelta(text, Raw(msgspec.json.encode([{"token": text, "logprob": logprob}])))
+
+
+def test_log_probabilities_stand_with_their_text() -> None:
+    pieces: Batch = [token("Good", -0.5), token(" day", -1.5), token("", -1), TextDelta("!")]
+    writer = parsed(protocol=GeminiEvents()).encoder(FACTS, 0)
+    end: Batch = [USAGE, Finish(FinishReason.STOP)]
+    told = [
+        each["candidates"][0]
+        for each in chunks(b"".join(writer.encode([piece]) for piece in pieces) + writer.encode(end))
+    ]
+    sums = [each.get("logprobsResult", {}).get("logProbabilitySum") for each in told]
+    assert sums == [-0.5, -1.5, -1.0, None, None]
+    assert [each.get("avgLogprobs") for each in told] == [None] * 4 + [-1.0]
+    whole = msgspec.json.decode(parsed().result(FACTS, [folded([*pieces, *end])]))["candidates"][0]
+    assert [each["token"] for each in whole["logprobsResult"]["chosenCandidates"]] == ["Good", " day", ""]
+    assert whole["avgLogprobs"] == -1.0
 
 
 def test_a_stream_has_whole_calls_and_the_numbers_at_its_end() -> None:

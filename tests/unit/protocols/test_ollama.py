@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -150,6 +151,11 @@ def test_options_are_read_and_those_without_effect_are_named() -> None:
     assert cut.ignored_fields == ("options.num_ctx",)
     assert "options.num_ctx" in call.ignored_fields and len(call.ignored_fields) == 7
     assert OllamaChat().parse(incoming(body), ParseOptions(strict=True)).ignored_fields == call.ignored_fields
+    own = {"min_p": 0.1, "repeat_penalty": 1.1, "typical_p": None}
+    call = OllamaChat().parse(incoming(body | {"options": own}), ParseOptions())
+    handed_on = {name: msgspec.json.decode(value) for name, value in call.request.extra.items()}
+    assert handed_on == {"min_p": 0.1, "repeat_penalty": 1.1, "repetition_penalty": 1.1}
+    assert call.ignored_fields[:2] == ("options.min_p", "options.repeat_penalty")
     unlimited = body | {"options": {"num_predict": -1, "stop": ["a", "b"]}}
     assert OllamaChat().parse(incoming(unlimited), ParseOptions()).request.sampling == Sampling(stop=("a", "b"))
     with pytest.raises(InvalidRequest) as wrong:
@@ -181,8 +187,7 @@ def test_the_form_of_the_answer() -> None:
     ("fields", "param"),
     [
         ({"format": "yaml"}, "format"),
-        ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 2}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"messages": [{"role": "robot"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "images": ["no picture!"]}]}, "messages[0].images[0]"),
         ({"messages": [{"role": "user"}] * 10_001}, "messages"),
@@ -192,6 +197,27 @@ def test_what_is_wrong_is_refused_by_name(fields: dict[str, Any], param: str) ->
     with pytest.raises(InvalidRequest) as refused:
         chat(**fields)
     assert refused.value.param == param
+
+
+def test_log_probabilities_are_asked_for_as_chat_does() -> None:
+    call = chat(logprobs=True, top_logprobs=2)
+    assert call.request.sampling == Sampling(logprobs=True, top_logprobs=2) and call.ignored_fields == ()
+    assert generate(logprobs=True).request.sampling == Sampling(logprobs=True)
+    alone = chat(top_logprobs=2)  # which asks for nothing in Ollama either
+    assert alone.request.sampling == Sampling() and alone.ignored_fields == ("top_logprobs",)
+
+
+def test_log_probabilities_stand_with_their_text() -> None:
+    tokens: list[dict[str, Any]] = [
+        {"token": each, "logprob": -0.5, "bytes": None, "top_logprobs": []} for each in ("Good", " day")
+    ]
+    pieces: Batch = [TextDelta(each["token"], Raw(msgspec.json.encode([each]))) for each in tokens]
+    told = lines(chat().encoder(facts(), 0).encode([*pieces, TextDelta("!")]))
+    assert [(line["message"]["content"], line["logprobs"]) for line in told] == [("Good day!", tokens)]
+    told = lines(generate().encoder(facts(), 0).encode([TextDelta("", Raw(b"[]"))]))
+    assert [(line["response"], line["logprobs"]) for line in told] == [("", [])]
+    whole = folded([*pieces, Finish(FinishReason.STOP)])
+    assert msgspec.json.decode(chat(stream=False).result(facts(1.0), [whole]))["logprobs"] == tokens
 
 
 def test_a_prompt_is_what_a_user_says() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -61,7 +62,7 @@ def test_a_prompt_is_what_a_user_says() -> None:
     assert (call.request.model.base, call.choices, call.stream) == ("m", 2, False)
     sampling = call.request.sampling
     assert (sampling.max_tokens, sampling.stop, sampling.temperature, sampling.seed) == (5, ("END",), 0.5, 3)
-    assert call.ignored_fields == ("temperature", "seed", "user")
+    assert call.ignored_fields == ("temperature", "seed", "user") and list(call.request.extra) == ["user"]
     assert parsed(prompt=["Once"], stop=["a", "b"]).request.sampling.stop == ("a", "b")
     assert parsed(prompt=["Once"]).request.messages == call.request.messages
 
@@ -74,7 +75,7 @@ def test_a_prompt_is_what_a_user_says() -> None:
         ({"prompt": ["a", "b"]}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"suffix": "the end"}, "suffix"),
-        ({"logprobs": 0}, "logprobs"),
+        ({"logprobs": 0, "echo": True}, "logprobs"),
         ({"best_of": 3, "n": 2}, "best_of"),
     ],
 )
@@ -82,6 +83,17 @@ def test_what_can_not_be_done_is_refused_by_name(fields: dict[str, Any], param: 
     with pytest.raises(UnsupportedParameter) as refused:
         parsed(**fields)
     assert refused.value.param == param
+
+
+def test_log_probabilities_are_asked_for_as_chat_does() -> None:
+    def wish(**fields: Any) -> tuple[bool, int | None]:
+        sampling = parsed(**fields).request.sampling
+        return sampling.logprobs, sampling.top_logprobs
+
+    assert (wish(), wish(logprobs=0), wish(logprobs=3)) == ((False, None), (True, None), (True, 3))
+    with pytest.raises(InvalidRequest) as refused:
+        parsed(logprobs=-1)
+    assert refused.value.param == "logprobs"
 
 
 def test_too_many_choices_are_refused() -> None:
@@ -122,6 +134,27 @@ def test_a_stream(echo: bool) -> None:
     assert end["usage"] is None and usage["choices"] == [] and usage["usage"]["completion_tokens"] == 4
     assert written.endswith(b"data: [DONE]\n\n")
     assert writer.encode([TextDelta("")]) == b""
+
+
+def token(text: str) -> TextDelta:
+    return TextDelta(text, Raw(msgspec.json.encode([{"token": text, "logprob": -0.5}])))
+
+
+def test_log_probabilities_stand_with_their_text() -> None:
+    pieces: Batch = [token("Good"), EVENTS[4], token("day"), TextDelta("!")]
+    picture = len("\n![image](https://x.example/a.png)\n")
+    told = {"tokens": ["Good", "day"], "token_logprobs": [-0.5, -0.5], "top_logprobs": [{"Good": -0.5}, {"day": -0.5}]}
+    whole = msgspec.json.decode(parsed(logprobs=0).result(FACTS, [folded([*pieces, Finish(FinishReason.STOP)])]))
+    assert whole["choices"][0]["logprobs"] == told | {"text_offset": [0, 4 + picture]}
+    writer = parsed(logprobs=0).encoder(FACTS, 0)
+    choices = [each["choices"][0] for each in chunks(b"".join(writer.encode([piece]) for piece in pieces))]
+    assert [choice["text"] for choice in choices][::2] == ["Good", "day"]
+    assert [choice["logprobs"] and choice["logprobs"]["text_offset"] for choice in choices] == [
+        [0],
+        None,
+        [4 + picture],
+        None,
+    ]
 
 
 def test_without_the_wish_for_usage_chunks_have_none() -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -104,6 +105,26 @@ def test_the_events_of_a_text() -> None:
         "total_tokens": 12,
     }
     assert final == folded(TextDelta("Hello"))
+
+
+def token(text: str) -> TextDelta:
+    return TextDelta(text, Raw(msgspec.json.encode([{"token": text, "logprob": -0.5}])))
+
+
+def told_of(text: str) -> Json:
+    return {"token": text, "bytes": list(text.encode()), "logprob": -0.5, "top_logprobs": []}
+
+
+def test_log_probabilities_stand_with_their_text() -> None:
+    said = (token("Hel"), token("lo"), TextDelta("!"), ToolCallStart("c", "list"), token("Bye"), token(""))
+    events = streamed(*said, top_logprobs=2)
+    deltas = [event["logprobs"] for event in events if event["type"] == "response.output_text.delta"]
+    assert deltas == [[told_of("Hel")], [told_of("lo")], [], [told_of("Bye")], [told_of("")]]
+    done = [event["logprobs"] for event in events if event["type"] == "response.output_text.done"]
+    assert done == [[told_of("Hel"), told_of("lo")], [told_of("Bye"), told_of("")]]
+    final = events[-1]["response"]
+    assert [item["content"][0]["logprobs"] for item in final["output"] if item["type"] == "message"] == done
+    assert final == folded(*said, top_logprobs=2) and final["top_logprobs"] == 2
 
 
 def test_a_response_tells_its_request_again() -> None:

@@ -13,6 +13,7 @@ from qwen_proxy.chat.request import (
     OutputFormat,
     ReasoningPart,
     Role,
+    Sampling,
     TextPart,
     ToolCallPart,
     ToolChoice,
@@ -361,13 +362,21 @@ def test_formats_of_output() -> None:
         ({"truncation": "some"}, "truncation"),
         ({"background": True}, "background"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"top_logprobs": 2}, "top_logprobs"),
-        ({"include": ["message.output_text.logprobs"]}, "top_logprobs"),
+        ({"top_logprobs": 21}, "top_logprobs"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
     ],
 )
 def test_what_can_not_be_done_is_refused_by_name(fields: dict[str, object], param: str) -> None:
     assert refusal(**fields)[0] == param
+
+
+def test_log_probabilities_are_asked_for_in_either_way() -> None:
+    include = ["message.output_text.logprobs"]
+    assert parse(include=include).request.sampling == Sampling(logprobs=True, logprobs_field="include")
+    both = Sampling(logprobs=True, top_logprobs=2, logprobs_field="top_logprobs")
+    assert parse(include=include, top_logprobs=2).request.sampling == both
+    assert parse(top_logprobs=2).request.sampling == both
+    assert parse(top_logprobs=0, include=["reasoning.encrypted_content"]).request.sampling == Sampling()
 
 
 def test_what_runs_in_the_background_has_to_be_stored() -> None:
@@ -379,10 +388,21 @@ def test_what_runs_in_the_background_has_to_be_stored() -> None:
 def test_fields_without_effect_are_named() -> None:
     fields: dict[str, object] = {"conversation": None, "prompt": None, "truncation": "disabled", "store": False}
     assert parse(**fields).ignored_fields == ()
-    told = parse(truncation="auto", temperature=1, max_tool_calls=3, service_tier="flex").ignored_fields
-    assert told == ("truncation", "temperature", "max_tool_calls", "service_tier")
+    fields = {"truncation": "auto", "temperature": 1, "max_tool_calls": 3, "service_tier": "flex"}
+    told = parse(**fields, text={"verbosity": "low"}).ignored_fields
+    assert told == (*fields, "text.verbosity")
     strict = PROTOCOL.parse(incoming({"input": "a", "max_tool_calls": 3}), ParseOptions(strict=True))
     assert strict.ignored_fields == ("max_tool_calls",)  # refused where the upstream is known
+
+
+def test_what_a_server_of_chat_completions_may_know_is_kept_for_it() -> None:
+    fields: dict[str, object] = {
+        "user": "u", "prompt_cache_key": "k", "service_tier": "flex", "min_p": 0.1, "safety_identifier": None,
+        "store": False, "metadata": {"a": "b"}, "max_tool_calls": 3, "text": {"verbosity": "low"},
+    }  # fmt: skip
+    kept = {name: msgspec.json.decode(value) for name, value in parse(**fields).request.extra.items()}
+    assert kept == {"user": "u", "prompt_cache_key": "k", "service_tier": "flex", "min_p": 0.1, "verbosity": "low"}
+    assert parse(text={"format": {"type": "text"}}).request.extra == {}
 
 
 def test_what_names_the_session() -> None:

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from qwen_proxy.chat.models import Mode, Model
-from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, Message, Sampling, TextPart
+from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, Message, TextPart
 from qwen_proxy.ground.errors import PromptTooLong, UnsupportedParameter
 from qwen_proxy.upstreams.qwen_web.wire import (
     CompletionBody,
@@ -59,13 +59,6 @@ def refuse_attachments(messages: Sequence[Message]) -> None:
             raise UnsupportedParameter(
                 "this upstream takes no images and files yet; send text only", param=f"messages[{index}].content"
             )
-
-
-def refuse_log_probabilities(sampling: Sampling) -> None:
-    """The site has none, and none are made up. Raises UnsupportedParameter."""
-    for param, is_wanted in (("logprobs", sampling.logprobs), ("top_logprobs", sampling.top_logprobs)):
-        if is_wanted:
-            raise UnsupportedParameter(f"{param}: this upstream gives no log probabilities; leave it out", param=param)
 
 
 def surely_fits(messages: Sequence[Message], limit_bytes: int) -> bool:

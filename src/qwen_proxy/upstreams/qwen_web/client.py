@@ -21,7 +21,6 @@ from qwen_proxy.upstreams.qwen_web.asking import (
     encode_new_chat,
     features,
     refuse_attachments,
-    refuse_log_probabilities,
     surely_fits,
 )
 from qwen_proxy.upstreams.qwen_web.cleanup import ChatCleanup
@@ -31,6 +30,7 @@ from qwen_proxy.upstreams.qwen_web.listing import read_models
 from qwen_proxy.upstreams.qwen_web.recorder import Exchange
 from qwen_proxy.upstreams.qwen_web.site import Site
 from qwen_proxy.upstreams.qwen_web.wire import loads, members, text
+from qwen_proxy.upstreams.refusals import refuse_log_probabilities
 from qwen_proxy.upstreams.transport import Response, Stream, read_all
 
 log = logging.getLogger(__name__)

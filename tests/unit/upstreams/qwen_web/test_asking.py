@@ -12,7 +12,6 @@ from qwen_proxy.chat.request import (
     Part,
     Reasoning,
     Role,
-    Sampling,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -26,7 +25,6 @@ from qwen_proxy.upstreams.qwen_web.asking import (
     encode_new_chat,
     features,
     refuse_attachments,
-    refuse_log_probabilities,
     surely_fits,
 )
 
@@ -180,13 +178,3 @@ def test_an_attachment_is_refused_by_its_messages_place(part: Part) -> None:
     with pytest.raises(UnsupportedParameter) as refused:
         refuse_attachments([said, Message(Role.USER, (TextPart("look"), part))])
     assert refused.value.param == "messages[1].content"
-
-
-@pytest.mark.parametrize(
-    ("sampling", "param"), [(Sampling(logprobs=True), "logprobs"), (Sampling(top_logprobs=2), "top_logprobs")]
-)
-def test_log_probabilities_are_refused_by_name(sampling: Sampling, param: str) -> None:
-    refuse_log_probabilities(Sampling())
-    with pytest.raises(UnsupportedParameter) as refused:
-        refuse_log_probabilities(sampling)
-    assert refused.value.param == param
