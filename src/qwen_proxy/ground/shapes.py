@@ -11,10 +11,14 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _JSON_NAMES: Final = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 
 
-def shape_refusal(message: str, whole: str = "the request body") -> InvalidRequest:
-    """From the text of a `msgspec.ValidationError`: the client's path, and JSON's own names of types."""
+def shape_refusal(message: str, whole: str = "the request body", *, at: str = "") -> InvalidRequest:
+    """From the text of a `msgspec.ValidationError`: the client's path, and JSON's own names of types.
+
+    at: the path of what was decoded, where that is a part of the document."""
     found = _AT.fullmatch(message)
     problem, path = (found["problem"], found["path"] or "") if found else (message, "")
+    if at:
+        path = _joined(at, path) if path else at
     if missing := _MISSING.fullmatch(problem):
         path = _joined(path, missing[1])
         return InvalidRequest(f"`{path}` is missing", param=path)
@@ -27,4 +31,4 @@ def shape_refusal(message: str, whole: str = "the request body") -> InvalidReque
 
 
 def _joined(path: str, field: str) -> str:
-    return f"{path}.{field}".lstrip(".")
+    return path + field if field.startswith("[") else f"{path}.{field}".lstrip(".")

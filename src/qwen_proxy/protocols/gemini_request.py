@@ -112,6 +112,8 @@ def _output(wishes: GenerationBody) -> OutputFormat | None:
     if schema is None and wishes.response_schema is not None:
         schema = json_schema(wishes.response_schema, "generationConfig.responseSchema")
     match wishes.response_mime_type:
+        case None | "" if schema is not None:  # who sends one wants JSON
+            return OutputFormat(schema=schema, strict=True)
         case None | "" | "text/plain":
             return None
         case "application/json":

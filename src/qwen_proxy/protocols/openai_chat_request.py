@@ -146,7 +146,12 @@ def _tool_choice(body: ChatBody, known: frozenset[str]) -> ToolChoice:
         names = [
             _named(tool, f"tool_choice.allowed_tools.tools[{i}]") for i, tool in enumerate(wish.allowed_tools.tools)
         ]
-        choice = ToolChoice(_choice_kind(wish.allowed_tools.mode, "tool_choice.allowed_tools.mode"), tuple(names))
+        kind = _choice_kind(wish.allowed_tools.mode, "tool_choice.allowed_tools.mode")
+        if not names and kind is ToolChoiceKind.REQUIRED:
+            param = "tool_choice.allowed_tools.tools"
+            raise InvalidRequest(f"{param} is empty, and a call is required", param=param)
+        # No names would mean that all may be called.
+        choice = ToolChoice(kind if names else ToolChoiceKind.NONE, tuple(names))
     else:
         choice = ToolChoice(ToolChoiceKind.REQUIRED, (_named(wish, "tool_choice"),))
     return _checked_choice(choice, param, known)

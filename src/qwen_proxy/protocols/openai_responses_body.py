@@ -230,10 +230,6 @@ def part_of(value: Raw, decoder: msgspec.json.Decoder[T], path: str) -> T:
     try:
         return decoder.decode(value)
     except msgspec.ValidationError as error:
-        refusal = shape_refusal(str(error), "it")
-        param = (
-            f"{path}{'' if (refusal.param or '').startswith('[') or not refusal.param else '.'}{refusal.param or ''}"
-        )
-        raise InvalidRequest(f"{path}: {refusal}", param=param) from error
+        raise shape_refusal(str(error), at=path) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"`{path}` is missing or no valid JSON", param=path) from error

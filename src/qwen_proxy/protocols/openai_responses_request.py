@@ -18,13 +18,12 @@ from qwen_proxy.chat.request import (
     Role,
     Sampling,
     TextPart,
-    ToolChoiceKind,
 )
 from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
 from qwen_proxy.protocols import openai_responses_items as items
 from qwen_proxy.protocols.openai_responses_body import ItemBody, ResponsesBody, ToolBody, part_of
 from qwen_proxy.protocols.openai_responses_items import Numbered
-from qwen_proxy.protocols.openai_responses_tools import Toolbox, tool_choice, toolbox
+from qwen_proxy.protocols.openai_responses_tools import Toolbox, searches, tool_choice, toolbox
 
 _TOOLS: Final[msgspec.json.Decoder[list[ToolBody]]] = msgspec.json.Decoder(list[ToolBody])
 
@@ -58,9 +57,8 @@ def understood(body: ResponsesBody, context: Context) -> Understood:
     if not spoken:
         raise InvalidRequest("`input` is missing, or says nothing", param="input")
     choice = tool_choice(body.tool_choice, box)
-    searches = box.searches and choice.kind is not ToolChoiceKind.NONE
     request = ChatRequest(
-        model=ModelName(body.model or "", Variant(search=searches)),
+        model=ModelName(body.model or "", Variant(search=searches(body.tool_choice, box))),
         messages=spoken,
         tools=box.tools,
         tool_choice=choice,
@@ -91,10 +89,12 @@ def _conversation(body: ResponsesBody, context: Context) -> Iterator[Numbered]:
     for i, item in enumerate(body.items):
         path = f"input[{i}]"
         if item.kind == "item_reference":
-            found = context.found.get(item.id or "")
+            if not item.id:
+                raise InvalidRequest(f"`{path}.id` is missing", param=f"{path}.id")
+            found = context.found.get(item.id)
             if found is None:
                 raise InvalidRequest(
-                    f"Item with id '{(item.id or '')[:80]}' not found. Items are kept with stored responses of the same"
+                    f"Item with id '{item.id[:80]}' not found. Items are kept with stored responses of the same"
                     " key only; send the whole item.",
                     param="input",
                 )

@@ -27,6 +27,7 @@ _FREEFORM: Final[dict[str, Any]] = {
     "additionalProperties": False,
 }
 _MAX_IGNORED: Final = 20
+_SEARCH: Final = "web_search"
 
 
 class Origin(Struct, frozen=True):
@@ -74,7 +75,7 @@ def toolbox(tools: Sequence[tuple[str, ToolBody]]) -> Toolbox:
     return Toolbox(
         tools=tuple(ours.values()),
         origins=origins,
-        searches=any(tool.type.startswith("web_search") and tool.external_web_access is not False for _, tool in tools),
+        searches=any(tool.type.startswith(_SEARCH) and tool.external_web_access is not False for _, tool in tools),
         ignored=tuple(_ignored(kinds)),
     )
 
@@ -106,7 +107,7 @@ def _parameters(tool: ToolBody) -> dict[str, Any] | None:
 
 def _ignored(kinds: Iterable[str]) -> list[str]:
     others = (kind for kind in kinds if kind not in ("function", "custom", "namespace"))
-    found = dict.fromkeys(f"tools.{kind[:40]}" for kind in others if not kind.startswith("web_search"))
+    found = dict.fromkeys(f"tools.{kind[:40]}" for kind in others if not kind.startswith(_SEARCH))
     return list(found)[:_MAX_IGNORED]
 
 
@@ -117,12 +118,25 @@ def tool_choice(wish: str | ToolChoiceBody | None, box: Toolbox) -> ToolChoice:
     if isinstance(wish, str):
         return _checked(_kind(wish, "tool_choice"), (), box)
     if wish.type == "allowed_tools":
-        names = tuple(_functions(wish.tools or [], "tool_choice.tools"))
+        functions = tuple(_functions(wish.tools or [], "tool_choice.tools"))
         kind = _kind(wish.mode or "auto", "tool_choice.mode")
-        return _checked(kind, tuple(_known(box, each, f"tool_choice.tools[{i}]") for i, each in names), box)
+        if not functions and kind is ToolChoiceKind.REQUIRED and not searches(wish, box):
+            raise InvalidRequest(
+                "tool_choice.tools has none that can be called, and a call is required", param="tool_choice.tools"
+            )
+        if not functions:  # no names would mean that all may be called
+            kind = ToolChoiceKind.NONE
+        return _checked(kind, tuple(_known(box, each, f"tool_choice.tools[{i}]") for i, each in functions), box)
     if wish.type in ("function", "custom"):
         return ToolChoice(ToolChoiceKind.REQUIRED, (_known(box, wish, "tool_choice"),))
     return AUTO
+
+
+def searches(wish: str | ToolChoiceBody | None, box: Toolbox) -> bool:
+    """Whether the model may search the web."""
+    if isinstance(wish, ToolChoiceBody) and wish.type == "allowed_tools":
+        return box.searches and any(tool.type.startswith(_SEARCH) for tool in wish.tools or ())
+    return box.searches and wish != ToolChoiceKind.NONE
 
 
 def _functions(tools: Sequence[AllowedBody], path: str) -> Iterator[tuple[int, AllowedBody]]:

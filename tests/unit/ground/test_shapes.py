@@ -44,3 +44,21 @@ def test_a_name_that_goes_on_and_on_is_cut() -> None:
 
 def test_what_it_is_of_can_be_said() -> None:
     assert str(shape_refusal("Expected `object`, got `array`", "the query")).startswith("the query: ")
+
+
+@pytest.mark.parametrize(
+    ("message", "says", "param"),
+    [
+        ("Expected `str`, got `null`", "input[0].content: expected `string`, got `null`", "input[0].content"),
+        (
+            "Expected `str`, got `int` - at `$[1].text`",
+            "input[0].content[1].text: expected `string`, got `integer`",
+            "input[0].content[1].text",
+        ),
+        ("Object missing required field `type` - at `$[1]`", "`input[0].content[1].type` is missing", None),
+        ("Object missing required field `type`", "`input[0].content.type` is missing", None),
+    ],
+)
+def test_a_part_of_a_document_is_named_by_its_whole_path(message: str, says: str, param: str | None) -> None:
+    refusal = shape_refusal(message, at="input[0].content")
+    assert (str(refusal), refusal.param) == (says, param or says.split("`")[1])

@@ -267,6 +267,8 @@ def test_the_form_of_the_answer() -> None:
     dialect: object = DECLARED["parameters"]
     assert configured(responseMimeType="application/json", responseSchema=dialect).request.output == wanted
     assert configured(responseMimeType="application/json", responseJsonSchema=SCHEMA).request.output == wanted
+    assert configured(responseSchema=dialect).request.output == wanted
+    assert configured(responseMimeType="text/plain", responseSchema=dialect).request.output is None
 
 
 def test_tools() -> None:

@@ -493,6 +493,10 @@ def test_tools_that_are_refused(tool: JsonObject, param: str):
             },
             ToolChoice(ToolChoiceKind.REQUIRED, ("weather", "clock")),
         ),
+        (
+            {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
+            ToolChoice(ToolChoiceKind.NONE),
+        ),
         ({"function_call": "none"}, ToolChoice(ToolChoiceKind.NONE)),
         ({"function_call": {"name": "clock"}}, ToolChoice(ToolChoiceKind.REQUIRED, ("clock",))),
     ],
@@ -512,6 +516,10 @@ def test_tool_choice(fields: JsonObject, choice: ToolChoice):
         (
             {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "all", "tools": []}}},
             "tool_choice.allowed_tools.mode",
+        ),
+        (
+            {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}},
+            "tool_choice.allowed_tools.tools",
         ),
         (
             {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "mcp"}]}}},

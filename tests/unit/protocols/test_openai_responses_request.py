@@ -252,6 +252,16 @@ def test_a_search_is_asked_for_only_where_it_may_reach_the_web() -> None:
     assert not parse(tools=[{"type": "web_search"}], tool_choice="none").request.model.variant.search
 
 
+@pytest.mark.parametrize(
+    ("allowed", "searches"), [([{"type": "web_search"}], True), ([{"type": "function", "name": "list"}], False)]
+)
+def test_a_search_is_made_only_where_it_is_among_the_allowed_tools(allowed: list[object], searches: bool) -> None:
+    wish = {"type": "allowed_tools", "mode": "required", "tools": allowed}
+    asked = parse(tools=[LIST, {"type": "web_search"}], tool_choice=wish).request
+    assert asked.model.variant.search is searches
+    assert not parse(tools=[LIST], tool_choice=wish | {"mode": "auto"}).request.model.variant.search
+
+
 def test_additional_tools_are_tools() -> None:
     call = parse([{"type": "additional_tools", "role": "developer", "tools": [LIST]}, {"role": "user", "content": "a"}])
     assert [tool.name for tool in call.request.tools] == ["list"] and call.ignored_fields == ()
@@ -291,6 +301,8 @@ def test_a_tool_without_a_name_is_refused() -> None:
             {"type": "allowed_tools", "tools": [{"type": "web_search"}, {"type": "custom", "name": "apply_patch"}]},
             ToolChoice(ToolChoiceKind.AUTO, ("apply_patch",)),
         ),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}]}, ToolChoice(ToolChoiceKind.NONE)),
+        ({"type": "allowed_tools", "mode": "auto", "tools": []}, ToolChoice(ToolChoiceKind.NONE)),
         ({"type": "web_search"}, AUTO),
     ],
 )
@@ -305,6 +317,7 @@ def test_tool_choice(wish: object, choice: ToolChoice) -> None:
         ({"type": "function", "name": "gone"}, "tool_choice"),
         ({"type": "function"}, "tool_choice"),
         ({"type": "allowed_tools", "mode": "never", "tools": []}, "tool_choice.mode"),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "mcp"}]}, "tool_choice.tools"),
         ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function"}]}, "tool_choice.tools[0].name"),
         (
             {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "custom", "name": "gone"}]},
@@ -431,6 +444,7 @@ def test_references_are_filled_in_from_what_is_kept() -> None:
         (TextPart("kept"),),
         (ToolCallPart("c", "list", "{}"),),
     ]
+    assert refusal([{"id": ""}])[0] == "input[0].id"
     with pytest.raises(InvalidRequest, match="Item with id 'msg_1' not found"):
         call(asked, Context())
 
