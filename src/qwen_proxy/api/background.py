@@ -12,6 +12,7 @@ Readers get what is written, and nothing else: so the numbers of events are the 
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -21,19 +22,20 @@ from msgspec import Struct
 from qwen_proxy.accounts.model import Feature
 from qwen_proxy.api.own_jobs import OwnJobs
 from qwen_proxy.api.spool import Spool
-from qwen_proxy.api.stored_responses import Job, KeptResponse, ResponseJob, StoredResponses
+from qwen_proxy.api.stored_responses import Job, KeptResponse, ResponseJob, StoredResponses, Taken
 from qwen_proxy.chat.events import has_content
 from qwen_proxy.config.keys import ClientKey
-from qwen_proxy.gateway.admission import Permit
+from qwen_proxy.gateway.admission import Admission, Permit
 from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.sizing import chat_size
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.gateway.traces import TraceBook
 from qwen_proxy.gateway.usage import UsageRecorder
-from qwen_proxy.ground.errors import InternalError, ProxyError
-from qwen_proxy.protocols.base import ReplyFacts
-from qwen_proxy.protocols.openai_responses import ResponsesCall
+from qwen_proxy.ground.errors import InternalError, ProxyError, StoreUnavailable, Unauthenticated, Unreadable
+from qwen_proxy.protocols.base import Incoming, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.openai_responses import OpenAIResponses, ResponsesCall, call
 from qwen_proxy.protocols.openai_responses_events import ResponseEncoder
+from qwen_proxy.protocols.openai_responses_kept import facts_of
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
 
@@ -60,16 +62,20 @@ class BackgroundRuns:
         kept: StoredResponses,
         own: OwnJobs,
         gateway: ChatGateway,
+        admission: Admission,
         usage: UsageRecorder,
         traces: TraceBook,
+        find_key: Callable[[str], ClientKey | None],
         *,
         clock: Clock,
     ) -> None:
         self._kept = kept
         self._own = own
         self._gateway = gateway
+        self._admission = admission
         self._usage = usage
         self._traces = traces
+        self._find_key = find_key
         self._clock = clock
         self._tasks = Tasks()
 
@@ -97,10 +103,43 @@ class BackgroundRuns:
             raise
         self._tasks.spawn(self._run(run, begun), name="background response")
 
-    def take_up(self, run: Run, job: Job) -> None:
-        """Make it anew: the job was taken over by this process."""
+    async def ask_again(self, job: Job) -> bool:
+        """Take over a job of which nobody has seen anything. False where it can't be asked again.
+
+        Raises StoreUnavailable, Taken, and Unreadable.
+        """
+        kept = await self._kept.of_any_key(job.id)
+        caller = None if kept is None else self._find_key(kept.key_id)
+        if kept is None or not kept.is_background or caller is None:
+            return False
+        held = AsyncExitStack()
+        try:
+            if (why := caller.why_useless(self._clock.now())) is not None:
+                raise Unauthenticated(why)
+            incoming = Incoming(path="/v1/responses", query={}, headers={}, body=kept.body)
+            wanted = OpenAIResponses().read(incoming, ParseOptions())
+            meant = call(wanted, (await self._kept.context(wanted, kept.key_id)).context)
+            permit = await held.enter_async_context(self._admission.admit(caller, lambda: chat_size(meant.request, 1)))
+            job = await self._kept.take_over(job, self._own.owner)
+        except (StoreUnavailable, Taken, Unreadable):
+            await held.aclose()
+            raise
+        except ProxyError as error:
+            await held.aclose()
+            await self._kept.break_off(job, error)
+            return True
+        created_at, model = facts_of(kept.response)
+        facts = ReplyFacts(
+            reply_id=job.id.removeprefix("resp_"),
+            request_id=job.value.request_id,
+            created_at=created_at,
+            model=model,
+        )
+        run = Run(id=job.id, call=meant, facts=facts, kept=kept, caller=caller, permit=permit, held=held)
         self._own.begin(run.id)
         self._tasks.spawn(self._run(run, job), name="background response")
+        log.warning("background response taken over: its process is gone", extra={"id": job.id})
+        return True
 
     async def _run(self, run: Run, job: Job) -> None:
         encoder = ResponseEncoder(run.facts, run.call.wishes, run.call.toolbox, is_queued=True)

@@ -28,7 +28,9 @@ def responses_routes(
 ) -> ResponsesRoutes:
     kept = StoredResponses(commons.store, commons.vault, lambda: live.current.stored_responses_days * DAY_SECONDS)
     own = OwnJobs(commons.membership.id)
-    runs = BackgroundRuns(kept, own, gateway, commons.usage, commons.traces, clock=machine.clock)
+    runs = BackgroundRuns(
+        kept, own, gateway, limits, commons.usage, commons.traces, commons.keys.get, clock=machine.clock
+    )
 
     async def living() -> set[str]:
         return {row.id for row in await commons.store.processes()}
@@ -36,9 +38,7 @@ def responses_routes(
     keeper = ResponseKeeper(
         kept,
         own,
-        runs,
-        limits,
-        commons.keys.get,
+        runs.ask_again,
         living=living,
         is_keeper=lambda: pool.is_keeper,
         clock=machine.clock,
