@@ -243,3 +243,19 @@ async def test_json_that_was_demanded_is_bare_and_valid_or_an_error(
             url = f"/v1/requests/{response.headers['request-id']}/trace"
         async with gateway.client.get(url) as response:
             assert (await response.json())["verdicts"] == verdicts
+
+
+@pytest.mark.parametrize("search_info", ["text", "table"])
+async def test_json_stays_bare_beside_a_search_and_thinking_in_the_text(search_info: str) -> None:
+    body = {
+        "model": "qwen3.7-plus-thinking-search",
+        "messages": [{"role": "user", "content": "hello"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}},
+    }
+    async with running(SEARCH_INFO_MODE=search_info, LEGACY_REASONING_IN_CONTENT="true") as gateway:
+        async with gateway.client.post("/v1/chat/completions", json=body) as response:
+            told = await response.json()
+        assert response.status == 200, told
+        message = told["choices"][0]["message"]
+        assert json.loads(message["content"]) == {"a": 42}
+        assert message["reasoning_content"] and message["annotations"]

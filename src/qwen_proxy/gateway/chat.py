@@ -16,7 +16,7 @@ from qwen_proxy.chat.request import ChatRequest, ImagePart, Sampling, ToolResult
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind, account_name
-from qwen_proxy.gateway.delivery import Delivery
+from qwen_proxy.gateway.delivery import Delivery, of_json
 from qwen_proxy.gateway.overflow import Line, moves_on
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route
 from qwen_proxy.gateway.progress import Progress
@@ -298,7 +298,7 @@ class ChatGateway:
         if sampling.is_limited:
             await self._ready_to_count()
         shaper = trace.reply = ReplyShaper(
-            sampling, run.options.delivery, self._tokens, one_call=not request.parallel_tool_calls
+            sampling, run.delivery, self._tokens, one_call=not request.parallel_tool_calls
         )
         async with upstream.open(request, target.model, credential, run.deadline) as opened:
             trace.tools = opened if isinstance(opened, ToolReply) else None
@@ -427,6 +427,7 @@ class _Run:
     ) -> None:
         self.request = request
         self.options = options
+        self.delivery = options.delivery if request.output is None else of_json(options.delivery)
         self.line = line
         self.deadline = deadline
         self.queue_deadline = deadline

@@ -24,7 +24,7 @@ State, and what is written when an event comes (besides the event itself):
 from collections.abc import Sequence
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from qwen_proxy.chat import markdown
 from qwen_proxy.chat.events import (
@@ -47,6 +47,11 @@ class Delivery(Struct, frozen=True, kw_only=True):
     show_reasoning: bool = True
     reasoning_in_content: bool = False
     search_info: SearchInfo = SearchInfo.TABLE
+
+
+def of_json(delivery: Delivery) -> Delivery:
+    """The same for a reply that has to be bare JSON: nothing is written into its text."""
+    return structs.replace(delivery, reasoning_in_content=False, search_info=SearchInfo.NONE)
 
 
 THINK_OPENS: Final = "<think>\n"

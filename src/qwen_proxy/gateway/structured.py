@@ -8,7 +8,6 @@ A reply with calls of tools is none of these: its text passes as it is.
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Final
 
 from msgspec import structs
 
@@ -16,13 +15,12 @@ from qwen_proxy.accounts.model import Credential
 from qwen_proxy.chat.events import Batch, ChatEvent, Finish, FinishReason, TextDelta, ToolCallStart, Usage
 from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest, OutputFormat
+from qwen_proxy.gateway.verdict import INVALID_OUTPUT
 from qwen_proxy.ground.errors import ReplyUnfit
 from qwen_proxy.toolcalls.conversation import hinted, with_system
 from qwen_proxy.toolcalls.output import JsonPrefix, OutputCheck, hint
 from qwen_proxy.toolcalls.prompt import offered
 from qwen_proxy.upstreams.base import Upstream
-
-INVALID: Final = "output_invalid"
 
 
 class StructuredOutput:
@@ -133,7 +131,7 @@ class _Held:
     def _fitted(self) -> str:
         fitted = self._check.fit("".join(self._text))
         if fitted.errors:
-            raise ReplyUnfit(INVALID, "it is not the JSON that was demanded", hint(fitted.errors))
+            raise ReplyUnfit(INVALID_OUTPUT, "it is not the JSON that was demanded", hint(fitted.errors))
         return fitted.text
 
 
@@ -154,5 +152,5 @@ class _Streamed(_Held):
 
     def _ended(self, finish: Finish) -> Batch:
         if finish.reason is FinishReason.STOP and not self._calls and self._fitted() != "".join(self._text).strip():
-            raise ReplyUnfit(INVALID, "it is not the JSON that was demanded")  # repaired, but what is out is out
+            raise ReplyUnfit(INVALID_OUTPUT, "it is not the JSON that was demanded")  # repaired, but what is out is out
         return []

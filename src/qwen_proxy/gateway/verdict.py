@@ -14,6 +14,7 @@ it is, or an error if a call or JSON was demanded.
 | UpstreamTimeout of the whole request | none: the deadline is the same |
 | ReplyUnfit, first time | at once, told what was wrong |
 | ReplyUnfit, second time, unless a call or JSON was demanded | another account, told what was wrong |
+| ReplyUnfit of JSON that has begun to go out | none |
 | any other UpstreamError: unavailable, overloaded, cut, empty, odd | after a pause, another account if there is one |
 | the client's, ours, NoAccountUsable; a second challenge; content was sent | none |
 """
@@ -55,7 +56,8 @@ class Verdict(Enum):
     ASK_AGAIN = auto()  # at once, with a hint
 
 
-ASKED_AGAIN_ONCE: Final = ("required_call_missing", "output_invalid")
+INVALID_OUTPUT: Final = "output_invalid"
+ASKED_AGAIN_ONCE: Final = ("required_call_missing", INVALID_OUTPUT)
 
 
 class Past(Struct, frozen=True):
@@ -100,6 +102,8 @@ def judge(error: ProxyError, past: Past) -> Verdict:
 
 def _judge_unfit(error: ReplyUnfit, past: Past) -> Verdict:
     most = min(past.may_ask_again, 1 if error.kind in ASKED_AGAIN_ONCE else 2)
+    if error.kind == INVALID_OUTPUT and past.content_sent:
+        return Verdict.GIVE_UP  # JSON that is followed by another is none
     if past.call_sent or past.asked_again >= most:
         return Verdict.GIVE_UP
     return Verdict.OTHER_ACCOUNT if past.asked_again else Verdict.ASK_AGAIN

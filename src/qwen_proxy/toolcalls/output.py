@@ -21,6 +21,7 @@ MAX_SCHEMA_BYTES: Final = 64 * 1024
 PROSE: Final = "prose"
 _FENCED: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1", re.DOTALL | re.MULTILINE)
 _OPENS: Final = re.compile(r"[{\[]")
+_CITED: Final = re.compile(r"(?:\s*\[\[\d{1,3}\]\])+\s*\Z")  # the site's marks of sources (upstream protocol §5.1)
 _SCHEMA: Final = (
     "Reply with one JSON value alone, which is valid by the JSON Schema below: nothing before it, nothing behind it, "
     "no code fence."
@@ -99,10 +100,18 @@ def hint(errors: tuple[str, ...]) -> str:
 
 
 def _candidates(text: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Where the JSON may stand: the whole text, a fenced block of it, or from the first bracket to the last."""
+    """Where the JSON may stand: the whole text, a fenced block of it, or from the first bracket to the last; and the
+    same without what only cites the sources of a search."""
     text = text.strip()
     found: list[tuple[str, tuple[str, ...]]] = [(text, ())] if text else []
-    found += [(match[2], (PROSE,)) for match in _FENCED.finditer(text)]
+    found += _within(text)
+    if (uncited := _CITED.sub("", text)) != text:
+        found += [(uncited, (PROSE,)), *_within(uncited)]
+    return found
+
+
+def _within(text: str) -> list[tuple[str, tuple[str, ...]]]:
+    found = [(match[2], (PROSE,)) for match in _FENCED.finditer(text)]
     if opened := _OPENS.search(text):
         end = max(text.rfind("}"), text.rfind("]")) + 1
         if end > opened.start():

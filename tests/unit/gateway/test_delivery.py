@@ -20,7 +20,7 @@ from qwen_proxy.chat.events import (
     merged,
 )
 from qwen_proxy.chat.grammar import Grammar
-from qwen_proxy.gateway.delivery import Deliverer, Delivery, SearchInfo, block
+from qwen_proxy.gateway.delivery import Deliverer, Delivery, SearchInfo, block, of_json
 
 ONE = SourcesFound((Source("https://a.example/1", "One", site="a.example"),))
 TWO = SourcesFound((Source("https://b.example/2", "Two", site="b.example"),))
@@ -63,6 +63,13 @@ def delivered(delivery: Delivery, *events: ChatEvent) -> Batch:
     assert whole[0] == START
     assert whole[-2:] == [USED, END]
     return merged(whole[1:-2])
+
+
+def test_nothing_is_written_into_json():
+    for delivery in (INLINE, TABLE, LIST):
+        told = delivered(of_json(delivery), thought("hm"), ONE, said("{}"))
+        assert told == [thought("hm"), ONE, said("{}")]
+    assert delivered(of_json(HIDDEN), thought("hm"), said("{}")) == [said("{}")]
 
 
 # --- reasoning ---------------------------------------------------------------------------------------------

@@ -434,8 +434,11 @@ async def test_streamed_text_before_a_call_is_let_go() -> None:
 
 async def test_streamed_json_that_turns_out_wrong_is_an_error() -> None:
     for wrong in ('{"a": "x"}', "{'a': 1}", '{"a": 1'):
-        events, trace = await Gateway(said(wrong), streams=True, ask_again=0).ask(JSON)
+        events, trace = await Gateway(said(wrong), said('{"a": 1}'), streams=True).ask(JSON)
         assert trace.failures == ["ReplyUnfit"] and not any(isinstance(event, Finish) for event in events)
+        assert (text(events), trace.tries) == (wrong, 1)
+    events, trace = await Gateway(said("I can't."), said('{"a": 1}'), streams=True).ask(JSON)
+    assert (text(events), trace.tries) == ('{"a": 1}', 2)  # nothing had gone out
     cut, trace = await Gateway(said('{"a": ', end=Finish(FinishReason.LENGTH)), streams=True).ask(JSON)
     assert (text(cut), trace.failures) == ('{"a": ', [])
 

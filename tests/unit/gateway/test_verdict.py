@@ -114,10 +114,15 @@ def test_every_concrete_error_of_an_account_exit_or_upstream_has_a_row() -> None
 )
 def test_an_unfit_reply_is_asked_for_again_and_then_elsewhere(kind: str, verdicts: list[Verdict]) -> None:
     error = errors.ReplyUnfit(kind, "p")
-    said = [judge(error, Past(tries_left=0, content_sent=True, asked_again=n)) for n in range(3)]
+    has_begun = kind != "output_invalid"
+    said = [judge(error, Past(tries_left=0, content_sent=has_begun, asked_again=n)) for n in range(3)]
     assert said == verdicts
     assert judge(error, Past(tries_left=5, call_sent=True)) is Verdict.GIVE_UP
     assert judge(error, Past(tries_left=5, may_ask_again=0)) is Verdict.GIVE_UP
+
+
+def test_json_that_has_begun_to_go_out_is_not_followed_by_another() -> None:
+    assert judge(errors.ReplyUnfit("output_invalid", "p"), Past(tries_left=5, content_sent=True)) is Verdict.GIVE_UP
 
 
 REQUIRED = ToolChoice(ToolChoiceKind.REQUIRED)

@@ -29,6 +29,9 @@ ANY = OutputCheck(OutputFormat())
         ("{'a': 1,}", '{"a":1}', ("quotes", "commas")),
         ('{"a": "1"}', '{"a":1}', ("type",)),
         ('{"a":1', '{"a":1}', ("closed",)),
+        ('{"a":1} [[1]][[2]]', '{"a":1}', ("prose",)),
+        ('Found: {"a":1}\n[[12]]\n', '{"a":1}', ("prose",)),
+        ('```json\n{"a":1}\n``` [[1]]', '{"a":1}', ("prose",)),
     ],
 )
 def test_what_is_meant_is_found(text: str, expected: str, repairs: tuple[str, ...]):
@@ -51,6 +54,10 @@ def test_what_is_meant_is_found(text: str, expected: str, repairs: tuple[str, ..
 )
 def test_what_is_not_valid_is_refused_with_its_errors(text: str, error: str):
     assert any(error in told for told in OF_SCHEMA.fit(text).errors)
+
+
+def test_an_array_that_looks_like_a_mark_of_a_source_is_one():
+    assert OutputCheck(OutputFormat(schema={"type": "array"})).fit("[[1]]").text == "[[1]]"
 
 
 def test_without_a_schema_any_object_will_do():
