@@ -24,10 +24,12 @@ Fields = dict[str, Any]  # JSON enters here
 
 SAY: Final = "[[sim call look x=1]] hello"  # calls the tool where there is one
 SCHEMA: Final = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]}
+CUSTOM_SAY: Final = '[[sim call look {"input": "x"}]] hello'
 JSON_SAY: Final = '[[sim json {"x": "1"}]] hello'
 PICTURE: Final = "data:image/png;base64,iVBORw0KGgo="
 
 CHAT_TOOL: Final = {"type": "function", "function": {"name": "look", "parameters": SCHEMA}}
+CUSTOM_TOOL: Final = {"type": "custom", "custom": {"name": "look", "format": {"type": "text"}}}
 CLAUDE_TOOL: Final = {"name": "look", "input_schema": SCHEMA}
 RESPONSE_TOOL: Final = {"type": "function", "name": "look", "parameters": SCHEMA}
 GEMINI_TOOL: Final = {"functionDeclarations": [{"name": "look", "parametersJsonSchema": SCHEMA}]}
@@ -78,6 +80,18 @@ CHAT: Final = Spoken(
             ],
             "tools": [CHAT_TOOL],
         },
+        "messages: calls of custom tools": {
+            "messages": [
+                *_user("a"),
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "look", "input": "x"}}],
+                },
+                {"role": "tool", "tool_call_id": "c", "content": "found"},
+            ],
+            "tools": [CUSTOM_TOOL],
+        },
         "max_tokens": {"max_tokens": 5},
         "max_completion_tokens": {"max_completion_tokens": 5},
         "stop": {"stop": ["zzz"]},
@@ -85,12 +99,31 @@ CHAT: Final = Spoken(
         "stream": {"stream": True},
         "stream_options.include_usage": {"stream": True, "stream_options": {"include_usage": True}},
         "tools": {"tools": [CHAT_TOOL]},
+        "tools: custom": {"messages": _user(CUSTOM_SAY), "tools": [CUSTOM_TOOL]},
+        "tools: custom, with a grammar": {
+            "messages": _user(CUSTOM_SAY),
+            "tools": [
+                {
+                    "type": "custom",
+                    "custom": {
+                        "name": "look",
+                        "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": "x+"}},
+                    },
+                }
+            ],
+        },
+        "tools: a kind that nobody knows": {"tools": [{"type": "unheard_of"}]},
         "tool_choice: auto": {"tools": [CHAT_TOOL], "tool_choice": "auto"},
         "tool_choice: none": {"tools": [CHAT_TOOL], "tool_choice": "none"},
         "tool_choice: required": {"tools": [CHAT_TOOL], "tool_choice": "required"},
         "tool_choice: a function": {
             "tools": [CHAT_TOOL],
             "tool_choice": {"type": "function", "function": {"name": "look"}},
+        },
+        "tool_choice: a custom tool": {
+            "messages": _user(CUSTOM_SAY),
+            "tools": [CUSTOM_TOOL],
+            "tool_choice": {"type": "custom", "custom": {"name": "look"}},
         },
         "tool_choice: allowed_tools": {
             "tools": [CHAT_TOOL],

@@ -1,8 +1,10 @@
 """OpenAI's chat completions: `/v1/chat/completions`. Pure.
 
-Shapes: OpenAI's API reference, as typed in the openai SDK 3.54. Beside them: `reasoning_content` (in deltas and
-messages, as DeepSeek and Qwen do), `annotations` in deltas (each with its `index`, without which the SDK's accumulator
-can't join them), and `origin` in `usage`, which says whether the upstream's numbers or a count made here are given.
+Shapes: OpenAI's API reference, as typed in the openai SDK 3.54. That does not type the deltas of a `custom` call, which
+are those of a function's with `custom` and `input` in the places of `function` and `arguments`. Beside them:
+`reasoning_content` (in deltas and messages, as DeepSeek and Qwen do), `annotations` in deltas (each with its `index`,
+without which the SDK's accumulator can't join them), and `origin` in `usage`, which says whether the upstream's numbers
+or a count made here are given.
 """
 
 import hashlib
@@ -38,8 +40,11 @@ from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyF
 from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.media_text import media_text
 from qwen_proxy.protocols.openai_chat_body import decode, extra
+from qwen_proxy.protocols.openai_chat_freeform import FreeformCalls
 from qwen_proxy.protocols.openai_chat_request import choices, request
+from qwen_proxy.protocols.openai_chat_tools import freeform
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
+from qwen_proxy.protocols.openai_freeform import text_in
 
 _json: Final = msgspec.json.encode
 
@@ -47,18 +52,19 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 class ChatCall(Struct, frozen=True, kw_only=True):
-    """A parsed request; fits `protocols.base.Call`."""
+    """A parsed request; fits `protocols.base.Call`. freeform: names of the tools whose input is a text."""
 
     request: ChatRequest
     stream: bool
     include_usage: bool
     choices: int
     ignored_fields: tuple[str, ...]
+    freeform: frozenset[str] = frozenset()
     needs_prompt_tokens: bool = False
     session: str = ""
 
     def encoder(self, facts: ReplyFacts, index: int) -> "ChunkEncoder":
-        return ChunkEncoder(facts, index, include_usage=self.include_usage)
+        return ChunkEncoder(facts, index, include_usage=self.include_usage, freeform=self.freeform)
 
     def trailer(self, facts: ReplyFacts, usage: Usage) -> bytes:
         if not self.include_usage:
@@ -67,7 +73,7 @@ class ChatCall(Struct, frozen=True, kw_only=True):
         return b"data: " + _json(chunk) + b"\n\n" + DONE
 
     def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
-        told = [_choice(index, result) for index, result in enumerate(results)]
+        told = [_choice(index, result, self.freeform) for index, result in enumerate(results)]
         usages = [result.usage for result in results if result.usage is not None]
         usage = _usage(total_usage(usages)) if usages else None
         return _json(_head(facts, "chat.completion") | {"choices": told, "usage": usage})
@@ -88,6 +94,7 @@ class OpenAIChat:
             include_usage=body.includes_usage,
             choices=choices(body, options.max_choices),
             ignored_fields=ignored,
+            freeform=freeform(body),
             session=body.session,
         )
 
@@ -104,7 +111,9 @@ class ChunkEncoder:
     A chunk is the stream's own head, the JSON of what is new, and the stream's own tail: nothing else is encoded.
     """
 
-    def __init__(self, facts: ReplyFacts, index: int, *, include_usage: bool) -> None:
+    def __init__(
+        self, facts: ReplyFacts, index: int, *, include_usage: bool, freeform: frozenset[str] = frozenset()
+    ) -> None:
         head = _json(_head(facts, "chat.completion.chunk"))[:-1]
         self._head = b'data: %b,"choices":[{"index":%d,"delta":' % (head, index)
         self._end = (b',"usage":null}' if include_usage else b"}") + b"\n\n"
@@ -114,6 +123,8 @@ class ChunkEncoder:
         self._field_tail = b"}" + self._tail
         self._request_id = facts.request_id
         self._calls = 0
+        self._freeform = FreeformCalls(freeform) if freeform else None
+        self._is_freeform = False  # the latest call
         self._sources = 0
         # A run is neighbouring events of one type; the key is that type.
         self.writers: Final[dict[type[ChatEvent], Callable[..., bytes]]] = {
@@ -133,6 +144,8 @@ class ChunkEncoder:
 
     def encode(self, batch: Batch) -> bytes:
         writers = self.writers
+        if self._freeform is not None:
+            batch = self._freeform.take(batch)
         if len(batch) == 1:
             event = batch[0]
             if isinstance(event, TextDelta) and event.logprobs is None and event.text:  # a token: the usual case
@@ -166,14 +179,16 @@ class ChunkEncoder:
     def _call_starts(self, run: Iterable[ToolCallStart]) -> bytes:
         written = b""
         for event in run:
-            call = _call(event.call_id, event.name, "")
+            self._is_freeform = self._freeform is not None and event.name in self._freeform.names
+            call = (_custom_call if self._is_freeform else _call)(event.call_id, event.name, "")
             written += self._chunk(_json({"tool_calls": [{"index": self._calls, **call}]}))
             self._calls += 1
         return written
 
     def _arguments(self, run: Iterable[ToolArgumentsDelta]) -> bytes:
         text = "".join([event.text for event in run])
-        return self._chunk(_json({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": text}}]}))
+        told = {"custom": {"input": text}} if self._is_freeform else {"function": {"arguments": text}}
+        return self._chunk(_json({"tool_calls": [{"index": self._calls - 1, **told}]}))
 
     def _media(self, run: Iterable[MediaOutput]) -> bytes:
         return self._text([TextDelta(media_text(event)) for event in run])
@@ -216,8 +231,14 @@ def _usage(usage: Usage) -> dict[str, object]:
     }
 
 
-def _choice(index: int, result: ChatResult) -> dict[str, object]:
-    calls = [_call(part.call_id, part.name, part.arguments) for part in result.parts if isinstance(part, Called)]
+def _choice(index: int, result: ChatResult, freeform: frozenset[str]) -> dict[str, object]:
+    calls = [
+        _custom_call(part.call_id, part.name, text_in(part.arguments))
+        if part.name in freeform
+        else _call(part.call_id, part.name, part.arguments)
+        for part in result.parts
+        if isinstance(part, Called)
+    ]
     content = "".join(
         part.text if isinstance(part, Said) else media_text(part)
         for part in result.parts
@@ -235,6 +256,10 @@ def _choice(index: int, result: ChatResult) -> dict[str, object]:
 
 def _call(call_id: str, name: str, arguments: str) -> dict[str, object]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _custom_call(call_id: str, name: str, text: str) -> dict[str, object]:
+    return {"id": call_id, "type": "custom", "custom": {"name": name, "input": text}}
 
 
 def _citation(source: Source) -> dict[str, object]:

@@ -55,10 +55,16 @@ class CalledBody(Struct):
     arguments: str
 
 
+class CustomCalledBody(Struct):
+    name: str
+    input: str
+
+
 class ToolCallBody(Struct):
     id: str
     type: str = "function"
     function: CalledBody | None = None
+    custom: CustomCalledBody | None = None
 
 
 class MessageBody(Struct):
@@ -79,9 +85,30 @@ class FunctionBody(Struct):
     strict: bool | None = None
 
 
+class GrammarBody(Struct):
+    definition: str
+    syntax: str | None = None
+
+
+class CustomFormatBody(Struct):
+    """`text`, or a `grammar`."""
+
+    type: str
+    grammar: GrammarBody | None = None
+
+
+class CustomBody(Struct):
+    """A tool whose input is a text."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    description: str | None = None
+    format: CustomFormatBody | None = None
+
+
 class ToolBody(Struct):
     type: str
     function: FunctionBody | None = None
+    custom: CustomBody | None = None
 
 
 class NamedBody(Struct):
@@ -91,6 +118,7 @@ class NamedBody(Struct):
 class NamedToolBody(Struct):
     type: str
     function: NamedBody | None = None
+    custom: NamedBody | None = None
 
 
 class AllowedToolsBody(Struct):

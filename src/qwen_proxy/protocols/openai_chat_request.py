@@ -10,7 +10,6 @@ from msgspec import Raw
 
 from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import (
-    AUTO,
     ChatRequest,
     FilePart,
     ImagePart,
@@ -22,10 +21,7 @@ from qwen_proxy.chat.request import (
     Role,
     Sampling,
     TextPart,
-    Tool,
     ToolCallPart,
-    ToolChoice,
-    ToolChoiceKind,
     ToolResultPart,
 )
 from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
@@ -33,15 +29,14 @@ from qwen_proxy.protocols.bodies import checked_stops
 from qwen_proxy.protocols.openai_chat_body import (
     ChatBody,
     FormatBody,
-    FunctionBody,
     LinkBody,
     MessageBody,
-    NamedBody,
-    NamedToolBody,
     PartBody,
-    ToolBody,
+    ToolCallBody,
     flag,
 )
+from qwen_proxy.protocols.openai_chat_tools import tool_choice, tools
+from qwen_proxy.protocols.openai_freeform import arguments_with
 
 
 def request(body: ChatBody, extra: Mapping[str, Raw] = {}) -> ChatRequest:
@@ -49,12 +44,12 @@ def request(body: ChatBody, extra: Mapping[str, Raw] = {}) -> ChatRequest:
 
     Raises InvalidRequest, or UnsupportedParameter for what is legal and can't be done here."""
     _refuse_unsupported(body)
-    tools = _tools(body)
+    offered = tools(body)
     return ChatRequest(
         model=ModelName(body.model or ""),
         messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)),
-        tools=tools,
-        tool_choice=_tool_choice(body, frozenset(tool.name for tool in tools)),
+        tools=offered,
+        tool_choice=tool_choice(body, frozenset(tool.name for tool in offered)),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=Sampling(
             temperature=body.temperature,
@@ -112,73 +107,6 @@ def _reasoning(body: ChatBody) -> Reasoning:
     return Reasoning(enabled=enabled, budget_tokens=body.thinking_budget, effort=body.reasoning_effort)
 
 
-# --- tools -------------------------------------------------------------------------------------------------
-
-
-def _tools(body: ChatBody) -> tuple[Tool, ...]:
-    functions = [_function_of(tool, f"tools[{i}]") for i, tool in enumerate(body.tools or [])]
-    functions += body.functions or []
-    return tuple(
-        Tool(function.name, function.description or "", function.parameters, function.strict is True)
-        for function in functions
-    )
-
-
-def _function_of(tool: ToolBody, path: str) -> FunctionBody:
-    if tool.type != "function":
-        raise UnsupportedParameter(f"tools of type {tool.type[:40]!r} are not supported", param=f"{path}.type")
-    if tool.function is None:
-        raise InvalidRequest(f"`{path}.function` is missing", param=f"{path}.function")
-    return tool.function
-
-
-def _tool_choice(body: ChatBody, known: frozenset[str]) -> ToolChoice:
-    wish, param = (body.tool_choice, "tool_choice")
-    if wish is None:
-        wish, param = (body.function_call, "function_call")
-    if wish is None:
-        return AUTO
-    if isinstance(wish, str):
-        choice = ToolChoice(_choice_kind(wish, param))
-    elif isinstance(wish, NamedBody):
-        choice = ToolChoice(ToolChoiceKind.REQUIRED, (wish.name,))
-    elif wish.type == "allowed_tools" and wish.allowed_tools is not None:
-        names = [
-            _named(tool, f"tool_choice.allowed_tools.tools[{i}]") for i, tool in enumerate(wish.allowed_tools.tools)
-        ]
-        kind = _choice_kind(wish.allowed_tools.mode, "tool_choice.allowed_tools.mode")
-        if not names and kind is ToolChoiceKind.REQUIRED:
-            param = "tool_choice.allowed_tools.tools"
-            raise InvalidRequest(f"{param} is empty, and a call is required", param=param)
-        # No names would mean that all may be called.
-        choice = ToolChoice(kind if names else ToolChoiceKind.NONE, tuple(names))
-    else:
-        choice = ToolChoice(ToolChoiceKind.REQUIRED, (_named(wish, "tool_choice"),))
-    return _checked_choice(choice, param, known)
-
-
-def _checked_choice(choice: ToolChoice, param: str, known: frozenset[str]) -> ToolChoice:
-    for name in choice.names:
-        if name not in known:
-            raise InvalidRequest(f"{param} names {name[:64]!r}, which is not among the tools", param=param)
-    if choice.kind is ToolChoiceKind.REQUIRED and not known:
-        raise InvalidRequest(f"{param} requires a call, but there are no tools", param=param)
-    return choice
-
-
-def _choice_kind(word: str, param: str) -> ToolChoiceKind:
-    try:
-        return ToolChoiceKind(word)
-    except ValueError as error:
-        raise InvalidRequest(f"{param} must be auto, none, required or name a function", param=param) from error
-
-
-def _named(wish: NamedToolBody, param: str) -> str:
-    if wish.type != "function" or wish.function is None:
-        raise InvalidRequest(f'{param} must be {{"type": "function", "function": {{"name": ...}}}} here', param=param)
-    return wish.function.name
-
-
 # --- messages ----------------------------------------------------------------------------------------------
 
 
@@ -211,12 +139,18 @@ def _assistant_parts(message: MessageBody, path: str) -> tuple[Part, ...]:
     if message.function_call is not None:
         called = message.function_call
         parts.append(ToolCallPart(called.name, called.name, called.arguments))
-    for i, call in enumerate(message.tool_calls or []):
-        if call.type != "function" or call.function is None:
-            param = f"{path}.tool_calls[{i}]"
-            raise InvalidRequest(f"{param} must be of type 'function', with a `function`", param=param)
-        parts.append(ToolCallPart(call.id, call.function.name, call.function.arguments))
+    parts += [_call(call, f"{path}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls or [])]
     return tuple(parts)
+
+
+def _call(call: ToolCallBody, path: str) -> ToolCallPart:
+    if call.type == "function" and call.function is not None:
+        return ToolCallPart(call.id, call.function.name, call.function.arguments)
+    if call.type == "custom" and call.custom is not None:
+        return ToolCallPart(call.id, call.custom.name, arguments_with(call.custom.input))
+    raise InvalidRequest(
+        f"{path} must be of type 'function', with a `function`, or of type 'custom', with a `custom`", param=path
+    )
 
 
 def _tool_result(message: MessageBody, path: str) -> ToolResultPart:

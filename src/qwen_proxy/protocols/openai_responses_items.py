@@ -31,9 +31,10 @@ from qwen_proxy.chat.request import (
     ToolResultPart,
 )
 from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
+from qwen_proxy.protocols.openai_freeform import arguments_with
 from qwen_proxy.protocols.openai_responses_body import ItemBody, LinkBody, PartBody, SummaryBody, part_of
 from qwen_proxy.protocols.openai_responses_sealed import opened
-from qwen_proxy.protocols.openai_responses_tools import INPUT, Toolbox
+from qwen_proxy.protocols.openai_responses_tools import Toolbox
 
 T = TypeVar("T")
 Numbered = tuple[str, ItemBody]  # an item, and its path for an error
@@ -177,7 +178,7 @@ def _call(item: ItemBody, path: str, box: Toolbox) -> ToolCallPart:
     name = box.known_as(_given(item.name, path, "name"), item.namespace)
     if item.kind == "custom_tool_call":
         text = part_of(item.input, _TEXT, f"{path}.input")
-        return ToolCallPart(_given(item.call_id, path, "call_id"), name, msgspec.json.encode({INPUT: text}).decode())
+        return ToolCallPart(_given(item.call_id, path, "call_id"), name, arguments_with(text))
     arguments = part_of(item.arguments, _TEXT, f"{path}.arguments")
     return ToolCallPart(_given(item.call_id, path, "call_id"), name, arguments)
 

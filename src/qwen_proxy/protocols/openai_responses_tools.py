@@ -17,15 +17,9 @@ from msgspec import Struct
 
 from qwen_proxy.chat.request import AUTO, Tool, ToolChoice, ToolChoiceKind
 from qwen_proxy.ground.errors import InvalidRequest
+from qwen_proxy.protocols.openai_freeform import PARAMETERS, described
 from qwen_proxy.protocols.openai_responses_body import AllowedBody, ToolBody, ToolChoiceBody
 
-INPUT: Final = "input"
-_FREEFORM: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {INPUT: {"type": "string", "description": "The whole input, as plain text."}},
-    "required": [INPUT],
-    "additionalProperties": False,
-}
 _MAX_IGNORED: Final = 20
 _SEARCH: Final = "web_search"
 
@@ -95,14 +89,13 @@ def _named(tool: ToolBody, path: str) -> str:
 
 
 def _description(tool: ToolBody) -> str:
-    said = tool.description or ""
-    if tool.type == "custom" and tool.format is not None and tool.format.definition:
-        said += f"\n\nThe input has to follow this {tool.format.syntax or ''} grammar:\n{tool.format.definition}"
-    return said.strip()
+    if tool.type == "custom" and tool.format is not None:
+        return described(tool.description, tool.format.syntax, tool.format.definition)
+    return (tool.description or "").strip()
 
 
 def _parameters(tool: ToolBody) -> dict[str, Any] | None:
-    return _FREEFORM if tool.type == "custom" else tool.parameters
+    return PARAMETERS if tool.type == "custom" else tool.parameters
 
 
 def _ignored(kinds: Iterable[str]) -> list[str]:

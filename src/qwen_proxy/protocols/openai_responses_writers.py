@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from qwen_proxy.chat.events import Source, joined_logprobs
-from qwen_proxy.protocols.openai_responses_freeform import FreeformInput
+from qwen_proxy.protocols.openai_freeform import FreeformInput
 from qwen_proxy.protocols.openai_responses_output import (
     Wishes,
     citation,
@@ -202,16 +202,14 @@ class FreeformWriter(CallWriter):
     def __init__(self, writer: Writer, id: str, index: int, call_id: str, origin: Origin) -> None:
         super().__init__(writer, id, index, call_id, origin)
         self._input = FreeformInput()
-        self._has_come = False
 
     def write(self, text: str) -> bytes:
-        self._has_come = True
         known = self._input.feed(text)
         return super().write(known) if known else b""
 
     def finish(self) -> bytes:
         """What could not be given out before goes out first."""
-        rest = self._input.end()[len(self.text) :] if self._has_come else ""
+        rest = self._input.rest()
         told = super().write(rest) if rest else b""
         return told + self._tell(b"response.custom_tool_call_input.done", input=self.text)
 

@@ -34,6 +34,7 @@ WEATHER = {
     "function": {"name": "weather", "description": "Tells it", "parameters": {"type": "object"}},
 }
 CLOCK = {"type": "function", "function": {"name": "clock", "strict": True}}
+PATCH = {"type": "custom", "custom": {"name": "patch", "description": "Changes files."}}
 JsonObject = dict[str, object]
 
 
@@ -451,6 +452,33 @@ def test_tools_of_both_kinds():
     assert asked(tools=[]).tools == ()
 
 
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        (None, "Changes files."),
+        ({"type": "text"}, "Changes files."),
+        (
+            {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /x+/"}},
+            "Changes files.\n\nThe input has to follow this lark grammar:\nstart: /x+/",
+        ),
+    ],
+)
+def test_a_custom_tool_is_a_function_with_one_text(form: object, told: str):
+    custom = {"name": "patch", "description": "Changes files.", "format": form}
+    read = parse(tools=[WEATHER, {"type": "custom", "custom": custom}])
+    weather, patch = read.request.tools
+    assert (weather.name, patch.name, patch.description) == ("weather", "patch", told)
+    assert patch.parameters is not None and patch.parameters["required"] == ["input"]
+    assert read.freeform == {"patch"}
+    assert parse(tools=[WEATHER]).freeform == frozenset()
+
+
+def test_a_custom_call_in_the_history_holds_its_text():
+    called = {"id": "c1", "type": "custom", "custom": {"name": "patch", "input": 'a "b"\n'}}
+    sent = {"role": "assistant", "content": None, "tool_calls": [called]}
+    assert message(**sent).parts == (ToolCallPart("c1", "patch", r'{"input":"a \"b\"\n"}'),)
+
+
 def test_parallel_tool_calls():
     assert asked(parallel_tool_calls=True).parallel_tool_calls
     assert not asked(parallel_tool_calls=False).parallel_tool_calls
@@ -459,7 +487,16 @@ def test_parallel_tool_calls():
 @pytest.mark.parametrize(
     ("tool", "param"),
     [
-        ({"type": "custom", "custom": {"name": "x"}}, "tools[1].type"),
+        ({"type": "mcp", "custom": {"name": "x"}}, "tools[1].type"),
+        ({"type": "custom", "name": "x"}, "tools[1].custom"),
+        ({"type": "custom", "custom": {"name": ""}}, "tools[1].custom.name"),
+        ({"type": "custom", "custom": {"name": "x", "format": {"type": "xml"}}}, "tools[1].custom.format.type"),
+        ({"type": "custom", "custom": {"name": "x", "format": {"type": "grammar"}}}, "tools[1].custom.format.grammar"),
+        (
+            {"type": "custom", "custom": {"name": "x", "format": {"type": "grammar", "grammar": {"syntax": "lark"}}}},
+            "tools[1].custom.format.grammar.definition",
+        ),
+        ({"type": "custom", "custom": {"name": "weather"}}, "tools"),
         ({"type": "function"}, "tools[1].function"),
         ({"type": "function", "function": {"name": ""}}, "tools[1].function.name"),
         ({"type": "function", "function": {"name": "x", "parameters": []}}, "tools[1].function.parameters"),
@@ -497,12 +534,20 @@ def test_tools_that_are_refused(tool: JsonObject, param: str):
             {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
             ToolChoice(ToolChoiceKind.NONE),
         ),
+        (
+            {"tool_choice": {"type": "custom", "custom": {"name": "patch"}}},
+            ToolChoice(ToolChoiceKind.REQUIRED, ("patch",)),
+        ),
+        (
+            {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [PATCH, CLOCK]}}},
+            ToolChoice(ToolChoiceKind.AUTO, ("patch", "clock")),
+        ),
         ({"function_call": "none"}, ToolChoice(ToolChoiceKind.NONE)),
         ({"function_call": {"name": "clock"}}, ToolChoice(ToolChoiceKind.REQUIRED, ("clock",))),
     ],
 )
 def test_tool_choice(fields: JsonObject, choice: ToolChoice):
-    assert asked(tools=[WEATHER, CLOCK], **fields).tool_choice == choice
+    assert asked(tools=[WEATHER, CLOCK, PATCH], **fields).tool_choice == choice
 
 
 @pytest.mark.parametrize(
@@ -511,6 +556,7 @@ def test_tool_choice(fields: JsonObject, choice: ToolChoice):
         ({"tool_choice": "maybe"}, "tool_choice"),
         ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice"),
+        ({"tool_choice": {"type": "custom"}}, "tool_choice"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         (

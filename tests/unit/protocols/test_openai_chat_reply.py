@@ -4,7 +4,7 @@ from typing import get_args
 
 import msgspec
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
 
@@ -68,6 +68,10 @@ def chunks(written: bytes) -> list[ChatCompletionChunk]:
     return [ChatCompletionChunk.model_validate_json(frame[6:], strict=True) for frame in frames]
 
 
+def frames(written: bytes) -> list[bytes]:
+    return [frame.removeprefix(b"data: ") for frame in written.split(b"\n\n")[:-1]]
+
+
 def deltas(*events: ChatEvent) -> list[dict[str, object]]:
     return [chunk.choices[0].delta.to_dict() for chunk in chunks(call().encoder(FACTS, 0).encode(list(events)))]
 
@@ -124,6 +128,67 @@ def test_what_says_nothing_is_not_written():
     encoder = call().encoder(FACTS, 0)
     assert encoder.encode([]) == b""
     assert encoder.encode([ReplyStart("r"), TextDelta(""), ReasoningDelta(""), SourcesFound(()), USED]) == b""
+
+
+PATCHED: Batch = [
+    ToolCallStart("c1", "patch"),
+    ToolArgumentsDelta('{"inp'),
+    ToolArgumentsDelta('ut": "a \\"b'),
+    ToolArgumentsDelta('\\"\\n"}'),
+    ToolCallStart("c2", "clock"),
+    ToolArgumentsDelta("{}"),
+    ToolCallStart("c3", "patch"),
+    ToolArgumentsDelta('{"code": 1}'),  # of a form that was not asked for: all of it is the text
+    TextDelta("so"),
+    ToolCallStart("c4", "patch"),
+    USED,
+    Finish(FinishReason.TOOL_CALLS),
+]
+PATCH_TOLD = [("patch", 'a "b"\n'), ("clock", "{}"), ("patch", '{"code": 1}'), ("patch", "")]
+
+
+def with_freeform() -> ChatCall:
+    return structs.replace(call(), freeform=frozenset(("patch",)))
+
+
+def test_the_call_of_a_custom_tool_comes_as_its_text_in_openais_deltas():
+    encoder = with_freeform().encoder(FACTS, 0)
+    written = b"".join(encoder.encode([event]) for event in PATCHED)
+    told = [chunk["choices"][0]["delta"] for chunk in map(msgspec.json.decode, frames(written))]
+    opened = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "patch", "input": ""}}
+    assert told[:3] == [
+        {"tool_calls": [opened]},
+        {"tool_calls": [{"index": 0, "custom": {"input": 'a "b'}}]},
+        {"tool_calls": [{"index": 0, "custom": {"input": '"\n'}}]},
+    ]
+    made: dict[int, list[str]] = {}
+    for piece in (piece for delta in told for piece in delta.get("tool_calls", [])):
+        said = piece.get("custom") or piece["function"]
+        known = made.setdefault(piece["index"], ["", ""])
+        known[0] += said.get("name", "")
+        known[1] += said.get("input", "") + said.get("arguments", "")
+    assert [tuple(each) for each in made.values()] == PATCH_TOLD
+    assert {"content": "so"} in told
+
+
+def test_custom_calls_are_the_same_in_one_batch_and_in_a_folded_reply():
+    one = with_freeform().encoder(FACTS, 0).encode(PATCHED)
+    inputs = [
+        piece["custom"]["input"]
+        for chunk in map(msgspec.json.decode, frames(one))
+        for piece in chunk["choices"][0]["delta"].get("tool_calls", [])
+        if "custom" in piece
+    ]
+    assert inputs == ["", 'a "b"\n', "", '{"code": 1}', ""]
+    whole = with_freeform().result(FACTS, [folded([[ReplyStart("r")], PATCHED])])
+    message = ChatCompletion.model_validate_json(whole, strict=True).choices[0].message
+    told = [
+        (made.custom.name, made.custom.input)
+        if made.type == "custom"
+        else (made.function.name, made.function.arguments)
+        for made in message.tool_calls or []
+    ]
+    assert told == PATCH_TOLD
 
 
 def test_calls_have_an_index_and_their_name_first():

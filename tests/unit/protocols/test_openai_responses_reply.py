@@ -34,9 +34,9 @@ from qwen_proxy.ground.errors import (
 )
 from qwen_proxy.ground.limits import LimitFacts, WindowFacts
 from qwen_proxy.protocols.base import Incoming, ParseOptions, ReplyFacts
+from qwen_proxy.protocols.openai_freeform import MOST_BEFORE, FreeformInput
 from qwen_proxy.protocols.openai_responses import OpenAIResponses, ResponsesCall
 from qwen_proxy.protocols.openai_responses_events import ResponseEncoder
-from qwen_proxy.protocols.openai_responses_freeform import MOST_BEFORE, FreeformInput
 from qwen_proxy.protocols.openai_responses_sealed import opened
 
 FACTS = ReplyFacts(reply_id="ab" * 16, request_id="req_1", created_at=1_800_000_000, model="qwen3.7-plus")

@@ -1,4 +1,7 @@
-"""The text inside of `{"input": "..."}`, read while the JSON comes: a freeform tool's input. Pure.
+"""Freeform tools, OpenAI's `custom`, whose input is a text of any form. Pure.
+
+A model is taught each as a function with one string, `input`. Its call comes as JSON around that string: what follows
+reads the text out of it while the JSON comes.
 
 | state | what comes |
 |---|---|
@@ -11,12 +14,17 @@ What was given out is a prefix of what `end` tells. Arguments of another form ar
 
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from qwen_proxy.protocols.openai_responses_tools import INPUT
-
+INPUT: Final = "input"
+PARAMETERS: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {INPUT: {"type": "string", "description": "The whole input, as plain text."}},
+    "required": [INPUT],
+    "additionalProperties": False,
+}
 MOST_BEFORE: Final = 200  # characters; the value of another form is not looked for without end
 _BEGINNING: Final = re.compile(r'\s*\{\s*"' + INPUT + r'"\s*:\s*"')
 # Whole characters: none that a quote, a backslash or half of a pair of surrogates would leave open.
@@ -24,6 +32,19 @@ _WHOLE: Final = re.compile(
     r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
     r"|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4})*+"
 )
+
+
+def described(description: str | None, syntax: str | None = None, definition: str | None = None) -> str:
+    """What the model is told of such a tool. A grammar, in its `syntax`, is told too: nothing holds the model to it."""
+    said = description or ""
+    if definition:
+        said += f"\n\nThe input has to follow this {syntax or ''} grammar:\n{definition}"
+    return said.strip()
+
+
+def arguments_with(text: str) -> str:
+    """The JSON of a call with this input."""
+    return msgspec.json.encode({INPUT: text}).decode()
 
 
 class FreeformInput:
@@ -53,8 +74,12 @@ class FreeformInput:
     def end(self) -> str:
         """The whole text."""
         given = "".join(self._given)
-        whole = _text_of("".join(self._arguments))
+        whole = text_in("".join(self._arguments))
         return whole if whole.startswith(given) else given
+
+    def rest(self) -> str:
+        """What of the whole text was not given out before."""
+        return self.end()[len("".join(self._given)) :]
 
     def _inside(self, piece: str) -> str:
         whole = _WHOLE.match(piece)
@@ -69,7 +94,7 @@ class FreeformInput:
         return text
 
 
-def _text_of(arguments: str) -> str:
+def text_in(arguments: str) -> str:
     """The value of `input`; of arguments without one, all of them."""
     try:
         value = json.loads(arguments)  # which, unlike msgspec, takes half a pair of surrogates
