@@ -1,17 +1,18 @@
 """Every chat-like protocol: one route each, the same path behind it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 from typing import Final, TypeVar
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from qwen_proxy.accounts.model import Feature
 from qwen_proxy.chat.events import Batch, Finish, FinishReason, ReplyStart, Usage, UsageOrigin
 from qwen_proxy.chat.request import ChatRequest, Sampling
-from qwen_proxy.chat.result import ChatResult, Folder, total_usage
+from qwen_proxy.chat.result import ChatResult, Folder, usage_of_all
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.admission import Admission, Permit
 from qwen_proxy.gateway.api_budget import ApiBudget
@@ -19,7 +20,7 @@ from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope
 from qwen_proxy.gateway.routing import Route
 from qwen_proxy.gateway.sessions import session_name
-from qwen_proxy.gateway.sizing import chat_size
+from qwen_proxy.gateway.sizing import Size, chat_size
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.gateway.traces import TraceBook, tools_header
 from qwen_proxy.gateway.usage import UsageRecorder
@@ -73,7 +74,7 @@ class ChatRoutes:
         `exchange`."""
         caller = exchange.caller
         assert caller is not None  # the routes want a key
-        async with self._admission.admit(caller, lambda: chat_size(call.request, call.choices)) as permit:
+        async with self._admission.admit(caller, lambda: _size(call)) as permit:
             exchange.limits = permit.facts()
             return await self._answer(exchange, caller, protocol, call, scope, permit)
 
@@ -91,7 +92,7 @@ class ChatRoutes:
             raise
         finally:
             trace = exchange.trace
-            used = trace.used(lambda: chat_size(call.request, call.choices).prompt_tokens, has_left=has_left)
+            used = trace.used(lambda: _size(call).prompt_tokens, has_left=has_left)
             permit.settle(0 if used is None else used.prompt_tokens + used.completion_tokens)
             if trace.tries:  # what was never tried is nobody's use of a model
                 self._usage.note(
@@ -104,23 +105,33 @@ class ChatRoutes:
                 )
                 self._traces.note(trace, key_id=caller.id, has_failed=not (has_ended or has_left))
 
-    async def _question(self, exchange: Exchange, call: Call, scope: Scope, budget: ApiBudget | None) -> "_Question":
-        """What is to be asked; may wait for the model list.
+    async def _questions(
+        self, exchange: Exchange, call: Call, scope: Scope, budget: ApiBudget | None
+    ) -> list["_Question"]:
+        """What is to be asked, for each choice; may wait for the model list.
 
         Raises ModelNotFound, NotAllowed, or why there is no list.
         """
-        request, route = await self._gateway.resolve(call.request, exchange.caller, scope)
+        first = await self._question(exchange, call, call.request, scope, budget)
+        others = [await self._question(exchange, call, each, scope, budget) for each in call.further]
+        asked = [first, *(structs.replace(each, facts=first.facts) for each in others)]
+        return [question for question in asked for _ in range(call.choices)]
+
+    async def _question(
+        self, exchange: Exchange, call: Call, wished: ChatRequest, scope: Scope, budget: ApiBudget | None
+    ) -> "_Question":
+        request, route = await self._gateway.resolve(wished, exchange.caller, scope)
         exchange.trace.model = request.model.base
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
-        session = self._session(exchange, call) if self._gateway.follows_sessions else ""
+        session = self._session(exchange, call, wished) if self._gateway.follows_sessions else ""
         ignored = self._gateway.without_effect(call.ignored_fields, request, route)
         refuse_ignored(ignored, self.options)
-        told = _told(ignored, self._gateway.warnings(request, route, wished=call.request))
+        told = _told(ignored, self._gateway.warnings(request, route, wished=wished))
         return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, told, budget)
 
-    def _session(self, exchange: Exchange, call: Call) -> str:
+    def _session(self, exchange: Exchange, call: Call, request: ChatRequest) -> str:
         key = "" if exchange.caller is None else exchange.caller.id
-        return session_name(key, exchange.http.headers, call.session, call.request)
+        return session_name(key, exchange.http.headers, call.session, request)
 
     def _facts(self, exchange: Exchange, model: str, prompt_tokens: int | None) -> ReplyFacts:
         return ReplyFacts(
@@ -135,17 +146,19 @@ class ChatRoutes:
     async def _fold(
         self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope, budget: ApiBudget | None
     ) -> web.StreamResponse:
-        question = await self._question(exchange, call, scope, budget)
-        if call.choices == 1:
-            results = [await self._folded(question, exchange.trace)]
+        questions = await self._questions(exchange, call, scope, budget)
+        first = questions[0]
+        if len(questions) == 1:
+            results = [await self._folded(first, exchange.trace)]
         else:
-            traces = [Trace(exchange.request_id) for _ in range(call.choices)]
+            traces = [Trace(exchange.request_id) for _ in questions]
+            jobs = [partial(self._folded, *each) for each in zip(questions, traces, strict=True)]
             try:
-                results = await _together([self._folded(question, trace) for trace in traces])
+                results = await _together(jobs, self.options.max_choices)
             finally:
-                exchange.trace.take_up(traces)
-        response = web.Response(body=call.result(question.facts, results), content_type="application/json")
-        response.headers.extend([*_headers(exchange, protocol), *_served(exchange.trace), *question.told])
+                exchange.trace.take_up(traces, call.choices)
+        response = web.Response(body=call.result(first.facts, results), content_type="application/json")
+        response.headers.extend([*_headers(exchange, protocol), *_served(exchange.trace), *first.told])
         return response
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
@@ -191,15 +204,16 @@ class ChatRoutes:
 
         exchange.stream, exchange.tell = reply, tell
         with self._heartbeats.watch(reply):
-            question = await self._question(exchange, call, scope, budget)
+            questions = await self._questions(exchange, call, scope, budget)
+            first = questions[0]
             if not reply.headers_sent:
-                reply.response.headers.extend(question.told)
-            encoders = [call.encoder(question.facts, index) for index in range(call.choices)]
+                reply.response.headers.extend(first.told)
+            encoders = [call.encoder(first.facts, index) for index in range(len(questions))]
             exchange.tell = encoders[0].fail
-            if call.choices == 1:
-                await self._stream_one(exchange, reply, call, question, encoders[0])
+            if len(questions) == 1:
+                await self._stream_one(exchange, reply, call, first, encoders[0])
             else:
-                await self._stream_several(exchange, reply, call, question, encoders)
+                await self._stream_several(exchange, reply, call, questions, encoders)
         return reply.response
 
     async def _stream_one(
@@ -220,25 +234,24 @@ class ChatRoutes:
         exchange: Exchange,
         reply: StreamedReply,
         call: Call,
-        question: "_Question",
+        questions: Sequence["_Question"],
         encoders: Sequence[EventEncoder],
     ) -> None:
-        """All at once, each writing its own chunks as they come."""
+        """Many at once, each writing its own chunks as they come."""
         traces = [Trace(exchange.request_id) for _ in encoders]
 
         async def end(piece: bytes) -> None:
             await reply.write(piece, self._clock.monotonic())
 
+        jobs = [
+            partial(self._write_choice, reply, encoder, question, trace, end)
+            for encoder, question, trace in zip(encoders, questions, traces, strict=True)
+        ]
         try:
-            await _together(
-                [
-                    self._write_choice(reply, encoder, question, trace, end)
-                    for encoder, trace in zip(encoders, traces, strict=True)
-                ]
-            )
+            await _together(jobs, self.options.max_choices)
         finally:
-            exchange.trace.take_up(traces)
-        await reply.end(_trailer(call, question.facts, traces))
+            exchange.trace.take_up(traces, call.choices)
+        await reply.end(_trailer(call, questions[0].facts, traces))
 
     async def _write_choice(
         self,
@@ -275,8 +288,14 @@ class _Question(Struct, frozen=True):
     budget: ApiBudget | None
 
 
+def _size(call: Call) -> Size:
+    return chat_size(call.request, call.choices, call.further)
+
+
 def _trailer(call: Call, facts: ReplyFacts, traces: Sequence[Trace]) -> bytes:
-    return call.trailer(facts, total_usage([trace.usage for trace in traces if trace.usage is not None]))
+    usage = usage_of_all([trace.usage for trace in traces], call.choices)
+    assert usage is not None  # every reply that has come to its end has one
+    return call.trailer(facts, usage)
 
 
 def _headers(exchange: Exchange, protocol: ClientProtocol) -> list[tuple[str, str]]:
@@ -307,11 +326,17 @@ def _served(trace: Trace) -> list[tuple[str, str]]:
     return [("x-qwen-proxy-backend", trace.backend), *([("x-qwen-proxy-model", model)] if model else []), *told]
 
 
-async def _together(coroutines: Sequence[Coroutine[None, None, T]]) -> list[T]:
-    """Run them at once; the first failure ends the others and is raised as itself, not as a group."""
+async def _together(jobs: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
+    """Run them, so many at once; the first failure ends the others and is raised as itself, not as a group."""
+    turns = asyncio.Semaphore(most)
+
+    async def run(job: Callable[[], Awaitable[T]]) -> T:
+        async with turns:
+            return await job()
+
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+            tasks = [group.create_task(run(job)) for job in jobs]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
     return [task.result() for task in tasks]

@@ -168,6 +168,7 @@ class RecordedCall:
         self._inner = inner
         self._recording = recording
         self.request: Final[ChatRequest] = inner.request
+        self.further: Final[tuple[ChatRequest, ...]] = inner.further
         self.stream: Final[bool] = inner.stream
         self.choices: Final[int] = inner.choices
         self.ignored_fields: Final[tuple[str, ...]] = inner.ignored_fields

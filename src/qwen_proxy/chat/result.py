@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from qwen_proxy.chat.events import (
     ChatEvent,
@@ -141,6 +141,23 @@ class Folder:
                 assert_never(self._open)
         self._open = None
         self._pieces.clear()
+
+
+def usage_of_all(usages: Sequence[Usage | None], choices: int) -> Usage | None:
+    """What the replies to several prompts used together, which come one prompt after the other, `choices` for each.
+
+    None where nothing is known of any.
+    """
+    groups = (usages[first : first + choices] for first in range(0, len(usages), choices))
+    known = [[usage for usage in group if usage is not None] for group in groups]
+    totals = [total_usage(group) for group in known if group]
+    if not totals:
+        return None
+    return structs.replace(
+        total_usage(totals),
+        prompt_tokens=sum(usage.prompt_tokens for usage in totals),
+        cached_tokens=sum(usage.cached_tokens for usage in totals),
+    )
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:

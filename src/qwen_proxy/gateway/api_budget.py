@@ -32,16 +32,17 @@ class ApiBudget:
 
     @property
     def prompt_tokens(self) -> int:
-        """Estimated."""
-        return self._size().prompt_tokens
+        """Of one try, estimated."""
+        return self._size().one_prompt_tokens
 
     async def reserve(self) -> Share:
         """For one try. Raises KeyLimitReached, StoreUnavailable."""
         size, limit = self._size(), self._allowance.limit
-        if size.prompt_tokens > limit:
-            raise LimitTooSmall(NAME, limit, size.prompt_tokens, facts=self._facts())
+        prompt_tokens = size.one_prompt_tokens
+        if prompt_tokens > limit:
+            raise LimitTooSmall(NAME, limit, prompt_tokens, facts=self._facts())
         reply_tokens = self._token_reserve if size.reply_tokens is None else size.reply_tokens
-        amount = min(size.prompt_tokens + reply_tokens, limit)
+        amount = min(prompt_tokens + reply_tokens, limit)
         try:
             (share,) = await self._allowances.reserve([Want(self._allowance, amount)])
         except AllowanceSpent as spent:

@@ -1,5 +1,6 @@
 """How many tokens a request may cost, before it is known: what is reserved of a key's limits. Pure."""
 
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -23,19 +24,32 @@ ATTACHMENT_BYTES: Final = 1000 * BYTES_PER_TOKEN  # a picture or file, whatever 
 class Size(Struct, frozen=True):
     """prompt_tokens: estimated. reply_tokens: the most that one reply may have, None where the client did not say.
 
-    choices: how many replies are wanted.
+    choices: how many replies are wanted, over all `prompts`.
     """
 
     prompt_tokens: int
     reply_tokens: int | None = None
     choices: int = 1
+    prompts: int = 1
+
+    @property
+    def one_prompt_tokens(self) -> int:
+        """Of one of the prompts, on an average."""
+        return -(-self.prompt_tokens // self.prompts)
 
 
-def chat_size(request: ChatRequest, choices: int) -> Size:
+def chat_size(request: ChatRequest, choices: int, further: Sequence[ChatRequest] = ()) -> Size:
+    """choices: wanted of each request. further: what is asked besides, with the same limit of its replies."""
+    prompts = (request, *further)
+    prompt_tokens = sum(_prompt_tokens(each) for each in prompts)
+    return Size(prompt_tokens, request.sampling.max_tokens, choices * len(prompts), len(prompts))
+
+
+def _prompt_tokens(request: ChatRequest) -> int:
     size_bytes = sum(_part_bytes(part) for message in request.messages for part in message.parts)
     if request.tools:
         size_bytes += len(msgspec.json.encode(request.tools))
-    return Size(tokens_in(size_bytes), request.sampling.max_tokens, choices)
+    return tokens_in(size_bytes)
 
 
 def tokens_in(size_bytes: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct, structs
 
 from qwen_proxy.chat.events import Usage, UsageOrigin
-from qwen_proxy.chat.result import total_usage
+from qwen_proxy.chat.result import usage_of_all
 from qwen_proxy.gateway.prompted_tools import ToolReply
 from qwen_proxy.gateway.reply import ReplyShaper
 from qwen_proxy.gateway.sizing import tokens_in
@@ -31,16 +31,18 @@ class Trace(Struct):
     tools: ToolReply | None = None
     verdicts: list[str] = []
 
-    def take_up(self, choices: Sequence["Trace"]) -> None:
-        """Become the one line of a request for several replies: what each of them took, together."""
+    def take_up(self, choices: Sequence["Trace"], for_each: int) -> None:
+        """Become the one line of a request for several replies: what each of them took, together.
+
+        for_each: how many of them answer the same prompt, one after the other.
+        """
         self.tries = sum(choice.tries for choice in choices)
         self.failures = [failure for choice in choices for failure in choice.failures]
         self.verdicts = [verdict for choice in choices for verdict in choice.verdicts]
         self.tools = next((choice.tools for choice in choices if choice.tools is not None), None)
         told = next((choice for choice in choices if choice.account_id), choices[0])
         self.account_id, self.backend, self.model = told.account_id, told.backend, told.model or self.model
-        usages = [choice.usage for choice in choices if choice.usage is not None]
-        self.usage = total_usage(usages) if usages else None
+        self.usage = usage_of_all([choice.usage for choice in choices], for_each)
         self.partial_bytes = sum(choice.unfinished_bytes for choice in choices)
 
     @property

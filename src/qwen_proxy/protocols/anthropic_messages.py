@@ -73,6 +73,7 @@ class MessagesCall(Struct, frozen=True, kw_only=True):
     manner: Manner
     ignored_fields: tuple[str, ...]
     session: str
+    further: tuple[ChatRequest, ...] = ()
     choices: int = 1
 
     @property

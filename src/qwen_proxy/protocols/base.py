@@ -78,13 +78,16 @@ class Call(Protocol):
     """A parsed request, which knows how its reply is written.
 
     request: `model.base` is still as the client spelt it; the gateway's catalogue resolves it.
-    choices: how many replies are wanted (OpenAI's `n`).
+    further: what is asked besides, of the same model and in the same way: other prompts of OpenAI's older completions.
+    choices: how many replies are wanted to each of these (OpenAI's `n`); they come one request after the other.
     ignored_fields: what is without effect here; told in a header of the reply.
     session: what the body says of the conversation it belongs to, empty where nothing; see `gateway.sessions`.
     """
 
     @property
     def request(self) -> ChatRequest: ...
+    @property
+    def further(self) -> Sequence[ChatRequest]: ...
     @property
     def stream(self) -> bool: ...
     @property
@@ -97,11 +100,14 @@ class Call(Protocol):
     def session(self) -> str: ...
 
     def encoder(self, facts: ReplyFacts, index: int) -> EventEncoder:
-        """For choice `index`, from 0."""
+        """For choice `index`, from 0, over all requests."""
         ...
 
     def trailer(self, facts: ReplyFacts, usage: Usage) -> bytes:
-        """What ends a stream once every choice has had its Finish; `usage` is the sum over them."""
+        """What ends a stream once every choice has had its Finish.
+
+        usage: the sum over them; each request's prompt counts once.
+        """
         ...
 
     def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:

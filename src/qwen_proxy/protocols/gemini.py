@@ -54,6 +54,7 @@ class GenerateCall(Struct, frozen=True, kw_only=True):
     shows_thoughts: bool
     choices: int
     ignored_fields: tuple[str, ...]
+    further: tuple[ChatRequest, ...] = ()
     needs_prompt_tokens: bool = False
     session: str = ""
 

@@ -88,6 +88,7 @@ class OllamaCall(Struct, frozen=True, kw_only=True):
     manner: Manner
     ignored_fields: tuple[str, ...]
     choices: int = 1
+    further: tuple[ChatRequest, ...] = ()
     needs_prompt_tokens: bool = False
     session: str = ""
 

@@ -60,6 +60,7 @@ class ChatCall(Struct, frozen=True, kw_only=True):
     choices: int
     ignored_fields: tuple[str, ...]
     freeform: frozenset[str] = frozenset()
+    further: tuple[ChatRequest, ...] = ()
     needs_prompt_tokens: bool = False
     session: str = ""
 

@@ -1,7 +1,8 @@
 """OpenAI's older completions: `/v1/completions`. Pure.
 
 Shapes: OpenAI's API reference, as typed in the openai SDK 3.54. The models behind this server chat: a prompt is asked
-as what one user says, and the reply's text is the completion. Thinking and sources have no place in it.
+as what one user says, and the reply's text is the completion. Thinking and sources have no place in it. Of a list of
+prompts each is asked for itself; the choices of prompt `i` are those from `i * n` on.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from itertools import groupby
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from qwen_proxy.chat.events import (
     Batch,
@@ -28,7 +29,7 @@ from qwen_proxy.chat.events import (
 )
 from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import ChatRequest, Message, Role, Sampling, TextPart
-from qwen_proxy.chat.result import ChatResult, Said, total_usage
+from qwen_proxy.chat.result import ChatResult, Said, usage_of_all
 from qwen_proxy.ground.errors import InvalidRequest, ProxyError, UnsupportedParameter
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols import bodies
@@ -41,6 +42,8 @@ from qwen_proxy.protocols.openai_errors import error_body, error_reply
 _json: Final = msgspec.json.encode
 
 DONE: Final = b"data: [DONE]\n\n"
+MOST_PROMPTS: Final = 64
+MOST_CHOICES: Final = 128  # of all prompts together
 Positive = Annotated[int, Meta(ge=1)]
 
 
@@ -77,19 +80,20 @@ _HONOURED: Final = _FIELDS - _WITHOUT_EFFECT
 
 
 class CompletionCall(Struct, frozen=True, kw_only=True):
-    """A parsed request; fits `protocols.base.Call`. echo: what the completion's text begins with."""
+    """A parsed request; fits `protocols.base.Call`. echo: what completions begin with, by prompt; empty for nothing."""
 
     request: ChatRequest
+    further: tuple[ChatRequest, ...]
     stream: bool
     include_usage: bool
-    echo: str
+    echo: tuple[str, ...]
     choices: int
     ignored_fields: tuple[str, ...]
     needs_prompt_tokens: bool = False
     session: str = ""
 
     def encoder(self, facts: ReplyFacts, index: int) -> "CompletionWriter":
-        return CompletionWriter(facts, index, echo=self.echo, include_usage=self.include_usage)
+        return CompletionWriter(facts, index, echo=self._echo(index), include_usage=self.include_usage)
 
     def trailer(self, facts: ReplyFacts, usage: Usage) -> bytes:
         if not self.include_usage:
@@ -97,9 +101,12 @@ class CompletionCall(Struct, frozen=True, kw_only=True):
         return b"data: " + _json(_head(facts) | {"choices": (), "usage": _usage(usage)}) + b"\n\n" + DONE
 
     def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
-        told = [_choice(index, result, self.echo) for index, result in enumerate(results)]
-        usages = [result.usage for result in results if result.usage is not None]
-        return _json(_head(facts) | {"choices": told, "usage": _usage(total_usage(usages)) if usages else None})
+        told = [_choice(index, result, self._echo(index)) for index, result in enumerate(results)]
+        usage = usage_of_all([result.usage for result in results], self.choices)
+        return _json(_head(facts) | {"choices": told, "usage": None if usage is None else _usage(usage)})
+
+    def _echo(self, index: int) -> str:
+        return self.echo[index // self.choices] if self.echo else ""
 
 
 class OpenAICompletions:
@@ -112,18 +119,15 @@ class OpenAICompletions:
     def parse(self, incoming: Incoming, options: ParseOptions) -> CompletionCall:
         body, ignored = bodies.decode(incoming.body, _BODY, _HONOURED, "prompt")
         _refuse_unsupported(body)
-        prompt = _prompt(body.prompt)
+        prompts = _prompts(body.prompt)
+        first, *further = _requests(body, prompts, bodies.extra(incoming.body, _FIELDS))
         return CompletionCall(
-            request=ChatRequest(
-                model=ModelName(body.model or ""),
-                messages=(Message(Role.USER, (TextPart(prompt),)),),
-                sampling=_sampling(body),
-                extra=bodies.extra(incoming.body, _FIELDS),
-            ),
+            request=first,
+            further=tuple(further),
             stream=body.stream is True,
             include_usage=body.stream_options is not None and body.stream_options.include_usage is True,
-            echo=prompt if body.echo else "",
-            choices=_choices(body, options.max_choices),
+            echo=prompts if body.echo else (),
+            choices=_choices(body, options.max_choices, len(prompts)),
             ignored_fields=ignored,
         )
 
@@ -205,17 +209,26 @@ def _nothing(_run: Iterable[ChatEvent]) -> bytes:
     return b""
 
 
-def _prompt(prompt: str | list[Any]) -> str:
+def _prompts(prompt: str | list[Any]) -> tuple[str, ...]:
     if isinstance(prompt, str):
-        return prompt
+        return (prompt,)
     if any(not isinstance(each, str) for each in prompt):
         raise UnsupportedParameter("prompt: tokens are not taken; send the text that they stand for", param="prompt")
-    if len(prompt) != 1:
-        raise UnsupportedParameter(
-            f"prompt has {len(prompt)} texts; this server takes one a request, and `n` for several completions of it",
-            param="prompt",
+    if not prompt:
+        raise InvalidRequest("prompt is an empty list; it has to be a text, or some texts", param="prompt")
+    if len(prompt) > MOST_PROMPTS:
+        raise InvalidRequest(
+            f"prompt has {len(prompt)} texts; this server takes at most {MOST_PROMPTS} a request", param="prompt"
         )
-    return prompt[0]
+    return tuple(prompt)
+
+
+def _requests(body: CompletionBody, prompts: Sequence[str], extra: dict[str, Raw]) -> list[ChatRequest]:
+    model, sampling = ModelName(body.model or ""), _sampling(body)
+    return [
+        ChatRequest(model=model, messages=(Message(Role.USER, (TextPart(prompt),)),), sampling=sampling, extra=extra)
+        for prompt in prompts
+    ]
 
 
 def _refuse_unsupported(body: CompletionBody) -> None:
@@ -248,10 +261,15 @@ def _sampling(body: CompletionBody) -> Sampling:
     )
 
 
-def _choices(body: CompletionBody, most: int) -> int:
+def _choices(body: CompletionBody, most: int, prompts: int) -> int:
     wanted = body.n or 1
     if wanted > most:
-        raise InvalidRequest(f"n is {wanted}; this server makes at most {most} choices a request", param="n")
+        raise InvalidRequest(f"n is {wanted}; this server makes at most {most} choices of a prompt", param="n")
+    if wanted * prompts > MOST_CHOICES:
+        raise InvalidRequest(
+            f"n is {wanted} for {prompts} prompts; this server makes at most {MOST_CHOICES} choices a request",
+            param="n",
+        )
     return wanted
 
 

@@ -34,6 +34,7 @@ class ResponsesCall(Struct, frozen=True, kw_only=True):
     wishes: Wishes
     toolbox: Toolbox
     choices: int = 1
+    further: tuple[ChatRequest, ...] = ()
     needs_prompt_tokens: bool = False
 
     def encoder(self, facts: ReplyFacts, index: int) -> ResponseEncoder:

@@ -36,6 +36,7 @@ class CompactCall(Struct, frozen=True, kw_only=True):
     session: str
     stream: bool = False
     choices: int = 1
+    further: tuple[ChatRequest, ...] = ()
     needs_prompt_tokens: bool = False
 
     def encoder(self, facts: ReplyFacts, index: int) -> ResponseEncoder:

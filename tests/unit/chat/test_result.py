@@ -19,7 +19,7 @@ from qwen_proxy.chat.events import (
     Usage,
     UsageOrigin,
 )
-from qwen_proxy.chat.result import Called, ChatResult, Folder, Reasoned, Said, total_usage
+from qwen_proxy.chat.result import Called, ChatResult, Folder, Reasoned, Said, total_usage, usage_of_all
 
 ONE, TWO = Source("https://a.example"), Source("https://b.example")
 PICTURE = MediaOutput(MediaKind.IMAGE, "https://m.example")
@@ -81,6 +81,18 @@ def test_replies_to_one_request_share_its_prompt():
     assert total_usage([USED, other]) == Usage(
         prompt_tokens=8, completion_tokens=8, reasoning_tokens=3, cached_tokens=1
     )
+
+
+def test_replies_to_several_requests_have_a_prompt_each():
+    other = Usage(prompt_tokens=8, completion_tokens=3, reasoning_tokens=1, cached_tokens=2)
+    assert usage_of_all([USED, None, other, other], 2) == Usage(
+        prompt_tokens=USED.prompt_tokens + 8,
+        completion_tokens=USED.completion_tokens + 6,
+        reasoning_tokens=USED.reasoning_tokens + 2,
+        cached_tokens=USED.cached_tokens + 2,
+    )
+    assert usage_of_all([None, USED], 1) == USED
+    assert usage_of_all([None, None], 2) is None
 
 
 def test_a_sum_is_counted_if_one_of_its_terms_is():

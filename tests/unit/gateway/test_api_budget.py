@@ -34,6 +34,16 @@ async def test_a_try_reserves_prompt_and_reply_and_keeps_what_it_used() -> None:
             assert permit.api.standing().remaining == 3800 - 2024
 
 
+async def test_a_try_of_several_prompts_reserves_for_one_of_them() -> None:
+    async with house() as (home, (process,)):
+        admission = Admission(process.allowances, process.purse, home.clock, NONE)
+        async with admission.admit(key(1000), lambda: Size(1001, 50, 4, 2)) as permit:
+            budget = permit.api
+            assert budget is not None and budget.prompt_tokens == 501
+            await budget.reserve()
+            assert budget.standing().remaining == 1000 - 551
+
+
 async def test_a_used_up_budget_is_refused_until_tomorrow_and_one_that_is_too_small_for_ever() -> None:
     async with house() as (home, (process,)):
         admission = Admission(process.allowances, process.purse, home.clock, NONE)

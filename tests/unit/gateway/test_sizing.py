@@ -63,3 +63,11 @@ def test_tools_are_a_part_of_the_prompt() -> None:
 
 def test_the_wished_length_and_number_of_replies_are_told() -> None:
     assert chat_size(request(max_tokens=7), 3) == Size(1, 7, 3)
+
+
+def test_several_prompts_are_the_size_of_all() -> None:
+    one, other = request(TextPart("x" * 30), max_tokens=7), request(TextPart("x" * 60), max_tokens=7)
+    size = chat_size(one, 3, (other,))
+    alone = [chat_size(each, 3).prompt_tokens for each in (one, other)]
+    assert size == Size(sum(alone), 7, 6, 2)
+    assert size.one_prompt_tokens == -(-sum(alone) // 2)

@@ -14,7 +14,8 @@ def test_several_choices_become_one_line() -> None:
     line = Trace("r", model="m")
     usage = Usage(prompt_tokens=5, completion_tokens=2, origin=UsageOrigin.COUNTED)
     line.take_up(
-        [Trace("r", tries=2, failures=["ReplyCut"], verdicts=["k"]), Trace("r", tries=1, account_id="a", usage=usage)]
+        [Trace("r", tries=2, failures=["ReplyCut"], verdicts=["k"]), Trace("r", tries=1, account_id="a", usage=usage)],
+        2,
     )
     assert (line.tries, line.failures, line.account_id, line.model) == (3, ["ReplyCut"], "a", "m")
     assert (line.usage, line.verdicts, line.tools) == (usage, ["k"], None)
@@ -22,8 +23,14 @@ def test_several_choices_become_one_line() -> None:
 
 def test_choices_that_all_failed_used_nothing() -> None:
     line = Trace("r")
-    line.take_up([Trace("r", tries=1), Trace("r")])
+    line.take_up([Trace("r", tries=1), Trace("r")], 2)
     assert (line.tries, line.account_id, line.usage) == (1, "", None)
+
+
+def test_each_of_several_prompts_counts() -> None:
+    line = Trace("r")
+    line.take_up([Trace("r", tries=1, usage=UPSTREAMS) for _ in range(4)], 2)
+    assert used(line, has_left=False) == (14, 20)
 
 
 UPSTREAMS = Usage(prompt_tokens=7, completion_tokens=5, reasoning_tokens=2, origin=UsageOrigin.UPSTREAM)
@@ -73,8 +80,9 @@ def test_several_choices_have_used_what_each_has() -> None:
             Trace("r", account_id="a", usage=UPSTREAMS, reply=reply("x" * 300)),
             Trace("r", account_id="a", reply=reply("x" * 9)),
             Trace("r"),
-        ]
+        ],
+        3,
     )
     assert used(line, has_left=True) == (7, 8)
-    line.take_up([Trace("r", account_id="a", reply=reply("x" * 9)), Trace("r", reply=reply("x" * 3))])
+    line.take_up([Trace("r", account_id="a", reply=reply("x" * 9)), Trace("r", reply=reply("x" * 3))], 2)
     assert used(line, has_left=False) == (100, 4)

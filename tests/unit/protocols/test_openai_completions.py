@@ -72,8 +72,7 @@ def test_a_prompt_is_what_a_user_says() -> None:
     [
         ({"prompt": [1, 2]}, "prompt"),
         ({"prompt": [[1], [2]]}, "prompt"),
-        ({"prompt": ["a", "b"]}, "prompt"),
-        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt"),
         ({"suffix": "the end"}, "suffix"),
         ({"logprobs": 0, "echo": True}, "logprobs"),
         ({"best_of": 3, "n": 2}, "best_of"),
@@ -94,6 +93,44 @@ def test_log_probabilities_are_asked_for_as_chat_does() -> None:
     with pytest.raises(InvalidRequest) as refused:
         parsed(logprobs=-1)
     assert refused.value.param == "logprobs"
+
+
+def test_each_of_several_prompts_is_asked_for_itself() -> None:
+    call = parsed(prompt=["a", "b", ""], n=2, max_tokens=5)
+    asked = [call.request, *call.further]
+    assert [each.messages for each in asked] == [(Message(Role.USER, (TextPart(text),)),) for text in ("a", "b", "")]
+    assert {each.sampling.max_tokens for each in asked} == {5}
+    assert (call.choices, parsed().further) == (2, ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a"] * 65}, "prompt"),
+        ({"prompt": ["a"] * 33, "n": 4}, "n"),
+    ],
+)
+def test_lists_of_prompts_have_bounds(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parsed(**fields)
+    assert refused.value.param == param
+    assert len(parsed(prompt=["a"] * 64, n=2).further) == 63
+
+
+def test_choices_come_prompt_by_prompt_and_every_prompt_counts() -> None:
+    call = parsed(prompt=["A", "B"], n=2, echo=True)
+    results = [folded([ReplyStart(), TextDelta(f"-{text}"), USAGE, Finish(FinishReason.STOP)]) for text in "wxyz"]
+    reply = msgspec.json.decode(call.result(FACTS, results))
+    assert [(choice["index"], choice["text"]) for choice in reply["choices"]] == [
+        (0, "A-w"),
+        (1, "A-x"),
+        (2, "B-y"),
+        (3, "B-z"),
+    ]
+    assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (6, 16)
+    (begun,) = chunks(call.encoder(FACTS, 2).start())
+    assert (begun["choices"][0]["index"], begun["choices"][0]["text"]) == (2, "B")
 
 
 def test_too_many_choices_are_refused() -> None:
@@ -124,7 +161,7 @@ def test_a_reply_without_usage() -> None:
 
 @pytest.mark.parametrize("echo", [True, False])
 def test_a_stream(echo: bool) -> None:
-    call = parsed(stream=True, echo=echo, stream_options={"include_usage": True})
+    call = parsed(stream=True, echo=echo, n=2, stream_options={"include_usage": True})
     writer = call.encoder(FACTS, 1)
     written = writer.start() + writer.encode(EVENTS[:4]) + writer.encode(EVENTS[4:]) + call.trailer(FACTS, USAGE)
     *texts, end, usage = chunks(written)
