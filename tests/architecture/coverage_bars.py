@@ -65,6 +65,7 @@ WHOLE: Final = (
     "upstreams/qwen_web/headers.py",
     "upstreams/qwen_web/listing.py",
     "upstreams/qwen_web/native_calls.py",
+    "upstreams/qwen_web/queries.py",
     "upstreams/qwen_web/token.py",
     "upstreams/qwen_web/wire.py",
 )

@@ -70,7 +70,7 @@ async def test_several_prompts_are_asked_a_few_at_a_time_and_every_one_counts() 
 async def test_one_of_several_prompts_that_fails_fails_them_all() -> None:
     async with running(CHAT_RETRY_COUNT="0") as gateway, sdk(gateway) as client:
         with pytest.raises(openai.APIStatusError):
-            await client.completions.create(model=MODEL, prompt=["[[sim say Good day]]", "[[sim quota]]"])
+            await client.completions.create(model=MODEL, prompt=["[[sim say Good day]]", "[[sim error RateLimited]]"])
         assert await freed(gateway)
 
 

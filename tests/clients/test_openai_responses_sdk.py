@@ -31,8 +31,9 @@ async def test_the_sdks_accumulator_takes_every_event_of_a_reasoned_reply_with_s
             kinds = [event.type async for event in stream]
             final = await stream.get_final_response()
         assert kinds[0] == "response.created" and kinds[-1] == "response.completed"
-        assert kinds.count("response.output_item.added") == kinds.count("response.output_item.done") == 2
-        thought, message = final.output
+        assert kinds.count("response.output_item.added") == kinds.count("response.output_item.done") == 3
+        thought, search, message = final.output
+        assert search.type == "web_search_call" and search.status == "completed"
         assert thought.type == "reasoning" and thought.content
         assert message.type == "message" and message.content[0].type == "output_text"
         assert message.content[0].annotations

@@ -71,6 +71,45 @@ async def test_a_call_of_a_namespace_comes_back_with_it() -> None:
         assert call.type == "function_call" and (call.name, call.namespace) == ("get_weather", "agents")
 
 
+async def test_a_search_has_its_item_and_its_events_and_is_taken_back() -> None:
+    script = "The tides of today? [[sim search both]] [[sim say Well then]]"
+    async with running() as gateway, sdk(gateway) as client:
+        tools: Any = [{"type": "web_search"}]
+        async with client.responses.stream(
+            model=MODEL, input=script, tools=tools, include=["web_search_call.action.sources"]
+        ) as stream:
+            told = [event async for event in stream if event.type.startswith("response.web_search_call.")]
+            final = await stream.get_final_response()
+        assert [event.type.removeprefix("response.web_search_call.") for event in told] == [
+            "in_progress",
+            "searching",
+            "completed",
+        ]
+        search, message = final.output
+        assert search.type == "web_search_call" and search.action.type == "search" and search.status == "completed"
+        assert search.action.query and search.action.queries == [search.action.query]
+        assert search.action.sources and message.type == "message"
+        cited: Any = message.content[0].to_dict()
+        assert [source.url for source in search.action.sources] == [each["url"] for each in cited["annotations"]]
+        stored = await client.responses.retrieve(final.id)
+        assert stored.output[0] == search and stored.output_text == final.output_text
+        whole = await client.responses.create(model=MODEL, input=script, tools=tools)
+        found = whole.output[0]
+        assert found.type == "web_search_call" and found.action.type == "search" and found.action.sources is None
+        # back as a part of the history: by the response's id, by a reference, and as it is
+        reference: Any = {"type": "item_reference", "id": search.id}
+        histories: list[Any] = [
+            {"previous_response_id": final.id, "input": "hello"},
+            {"input": [{"role": "user", "content": "a"}, reference, {"role": "user", "content": "hello"}]},
+            {"input": [*(item.to_dict() for item in final.output), {"role": "user", "content": "hello"}]},
+        ]
+        asking: Any = client.responses.with_raw_response.create
+        for history in histories:
+            answer = await asking(model=MODEL, **history)
+            assert "x-qwen-proxy-ignored" not in answer.headers
+            assert answer.parse().status == "completed"
+
+
 async def test_a_tool_that_has_to_be_called_is() -> None:
     async with running() as gateway, sdk(gateway) as client:
         reply = await client.responses.create(model=MODEL, input=CALL, tools=[WEATHER], tool_choice="required")

@@ -341,7 +341,8 @@ def _responses_stream(written: bytes) -> Read:
             case "completed" | "incomplete" | "failed":
                 final = event["response"]
             case other:
-                assert other.endswith(".added") or other in ("created", "in_progress")
+                is_search = other.startswith("web_search_call.")
+                assert other.endswith(".added") or is_search or other in ("created", "in_progress")
     assert numbers == list(range(len(numbers)))
     if error:
         assert final["status"] == "failed" and final["error"]["message"] == error
@@ -367,7 +368,7 @@ def _responses_result(body: bytes) -> Read:
 
 
 def _responses_read(reply: Json) -> Read:
-    said: dict[str, list[Json]] = {"message": [], "reasoning": [], "function_call": []}
+    said: dict[str, list[Json]] = {"message": [], "reasoning": [], "function_call": [], "web_search_call": []}
     for item in reply["output"]:
         said[item["type"]].append(item)
     usage, reason = reply["usage"], reply["incomplete_details"]

@@ -270,6 +270,14 @@ RESPONSES: Final = Spoken(
                 {"role": "user", "content": SAY},
             ]
         },
+        "input: web_search_call": {
+            "input": [
+                {"role": "user", "content": "a"},
+                {"type": "web_search_call", "id": "ws_a", "status": "completed", "action": {"type": "search"}},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": SAY},
+            ]
+        },
         "input: an item that nobody knows": {"input": [{"type": "unheard_of"}, {"role": "user", "content": SAY}]},
         "instructions": {"instructions": "a"},
         "previous_response_id, unknown": {"previous_response_id": "resp_none"},
@@ -304,6 +312,10 @@ RESPONSES: Final = Spoken(
         "reasoning.effort": {"reasoning": {"effort": "low"}},
         "reasoning.summary": {"reasoning": {"summary": "auto"}},
         "include: reasoning.encrypted_content": {"include": ["reasoning.encrypted_content"]},
+        "include: web_search_call.action.sources": {
+            "tools": [{"type": "web_search"}],
+            "include": ["web_search_call.action.sources"],
+        },
         "include: message.output_text.logprobs": {"include": ["message.output_text.logprobs"]},
         "top_logprobs": {"top_logprobs": 2},
         "truncation: auto": {"truncation": "auto"},

@@ -60,10 +60,14 @@ class Source(Struct, frozen=True):
     date: str = ""
 
 
-class SourcesFound(Struct, frozen=True, tag="sources"):
-    """New search results, in first-seen order; a later event adds to the earlier ones."""
+class SourcesFound(Struct, frozen=True, omit_defaults=True, tag="sources"):
+    """New search results, in first-seen order; a later event adds to the earlier ones.
+
+    queries: what is searched for, where the upstream tells; it may come before the results.
+    """
 
     sources: tuple[Source, ...]
+    queries: tuple[str, ...] = ()
 
 
 class UsageOrigin(StrEnum):
@@ -134,7 +138,7 @@ def merged(events: Batch) -> Batch:
         elif isinstance(event, ToolArgumentsDelta) and isinstance(last, ToolArgumentsDelta):
             result[-1] = ToolArgumentsDelta(last.text + event.text)
         elif isinstance(event, SourcesFound) and isinstance(last, SourcesFound):
-            result[-1] = SourcesFound(last.sources + event.sources)
+            result[-1] = SourcesFound(last.sources + event.sources, last.queries + event.queries)
         else:
             result.append(event)
     return result

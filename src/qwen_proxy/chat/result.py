@@ -49,6 +49,7 @@ class ChatResult(Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
     usage: Usage | None
     finish: Finish
+    queries: tuple[str, ...] = ()  # of searches
 
     @property
     def logprobs(self) -> Raw | None:
@@ -72,6 +73,7 @@ class Folder:
         self._open: Reasoned | Said | Called | None = None
         self._pieces: list[str] = []
         self._sources: list[Source] = []
+        self._queries: list[str] = []
         self._usage: Usage | None = None
         self._finish: Finish | None = None
         self._logprobs: list[Raw] = []  # of the open part
@@ -88,6 +90,7 @@ class Folder:
         return ChatResult(
             parts=tuple(self._parts),
             sources=tuple(self._sources),
+            queries=tuple(self._queries),
             usage=self._usage,
             finish=self._finish,
         )
@@ -108,8 +111,9 @@ class Folder:
             case MediaOutput():
                 self._close()
                 self._parts.append(event)
-            case SourcesFound(sources):
+            case SourcesFound(sources, queries):
                 self._sources += sources
+                self._queries += queries
             case Usage():
                 self._usage = event
             case Finish():

@@ -1,15 +1,16 @@
 """A reply's events as those of `/v1/responses`. Pure.
 
-| what is open | ReasoningDelta | TextDelta, MediaOutput | ToolCallStart | Finish |
-|---|---|---|---|---|
-| nothing | opens reasoning | opens a message | opens a call | ends the response |
-| reasoning | goes into it | closes it, opens a message | closes it, opens a call | closes it, ends |
-| a message | closes it, opens reasoning | goes into it | closes it, opens a call | closes it, ends |
-| a call | closes it, opens reasoning | closes it, opens a message | closes it, opens a call | closes it, ends |
+| event | goes into | else closes what is open, and opens |
+|---|---|---|
+| ReasoningDelta | reasoning | reasoning |
+| TextDelta, MediaOutput | a message | a message |
+| ToolCallStart | – | a call |
+| SourcesFound | a search, or a message | a search |
+| Finish | – | nothing: it ends the response |
 
-Sources go to the open message, else to the next one; when none comes, to an empty one at the end. An item's id is made
-of the reply's and of the item's place, so it is the same whether the reply is streamed or folded, and whoever has it
-knows the response that it belongs to.
+Sources are cited by the open message, else by the next one; when none comes, by an empty one at the end. A search that
+only an open message tells of has its item behind that message. An item's id is made of the reply's and of the item's
+place, so whoever has it knows the response that it belongs to.
 """
 
 from collections.abc import Callable, Iterable
@@ -55,6 +56,7 @@ from qwen_proxy.protocols.openai_responses_writers import (
     ItemWriter,
     MessageWriter,
     ReasoningWriter,
+    SearchWriter,
     SummaryWriter,
     Writer,
 )
@@ -77,6 +79,8 @@ class ResponseEncoder:
         self._open: ItemWriter | None = None
         self._items: list[bytes] = []
         self._sources: list[Source] = []
+        self._has_searched = False
+        self._late: SourcesFound | None = None  # found in the open message
         self._usage: Usage | None = None
         self._has_begun = False
         self.last = b""
@@ -89,7 +93,7 @@ class ResponseEncoder:
             ToolCallStart: self._calls,
             ToolArgumentsDelta: self._arguments,
             MediaOutput: self._media,
-            SourcesFound: self._cite,
+            SourcesFound: self._found,
             Usage: self._used,
             Finish: self._finish,
         }
@@ -161,11 +165,20 @@ class ResponseEncoder:
         told, item = self._open.done(status)
         self._items.append(item)
         self._open = None
+        if self._late is not None:
+            search = SearchWriter(*self._place("ws"), self._late, self._wishes)
+            self._late = None
+            told += search.added()
+            searched, item = search.done("completed")
+            self._items.append(item)
+            told += searched
         return told
 
     def _place(self, prefix: str) -> tuple[Writer, str, int]:
         """For the next item. Whatever is open closes first, so it counts."""
-        index = len(self._items) + (self._open is not None)
+        index = len(self._items)
+        if self._open is not None:
+            index += 1 if self._late is None else 2
         return self._writer, f"{prefix}_{self._facts.reply_id}{index:04x}", index
 
     # --- the events
@@ -205,12 +218,32 @@ class ResponseEncoder:
     def _media(self, run: Iterable[MediaOutput]) -> bytes:
         return self._text([TextDelta(media_text(event)) for event in run])
 
-    def _cite(self, run: Iterable[SourcesFound]) -> bytes:
-        sources = [source for event in run for source in event.sources]
+    def _found(self, run: Iterable[SourcesFound]) -> bytes:
+        events = list(run)
+        found = SourcesFound(
+            tuple(source for event in events for source in event.sources),
+            tuple(query for event in events for query in event.queries),
+        )
+        if not found.sources and not found.queries:
+            return b""
         if isinstance(self._open, MessageWriter):
-            return self._open.cite(sources)
-        self._sources += sources
-        return b""
+            self._late = self._found_late(found)
+            return self._open.cite(found.sources)
+        self._sources += found.sources
+        self._has_searched = True
+        if isinstance(self._open, SearchWriter):
+            self._open.find(found)
+            return b""
+        return self._opened(SearchWriter(*self._place("ws"), found, self._wishes))
+
+    def _found_late(self, found: SourcesFound) -> SourcesFound | None:
+        """More results of a search that has its item are no search of their own."""
+        late = self._late
+        if late is not None:
+            return SourcesFound(late.sources + found.sources, late.queries + found.queries)
+        is_more = self._has_searched and not found.queries
+        self._has_searched = True
+        return None if is_more else found
 
     def _calls(self, run: Iterable[ToolCallStart]) -> bytes:
         return b"".join([self._call(event) for event in run])
@@ -242,7 +275,7 @@ class ResponseEncoder:
 def replayed(result: ChatResult) -> Batch:
     """A reply that was folded, as events again: so that it is written by the same hand as one that is streamed."""
     events: Batch = [ReplyStart()]
-    sources = SourcesFound(result.sources)
+    sources = SourcesFound(result.sources, result.queries)
     for part in result.parts:
         match part:
             case Said(text, logprobs):

@@ -8,6 +8,7 @@
 | `function_call_output`, `custom_tool_call_output` | a result |
 | `compaction` | what we wrote of a longer conversation; another server's can't be read |
 | `additional_tools` | more tools (openai_responses_request) |
+| `web_search_call` | nothing: what was found stands in the answer behind it |
 | any other | nothing; it is kept, and named among what is ignored |
 
 What the assistant did without a word of the user between is one message, and so are results one after the other.
@@ -45,7 +46,7 @@ _SUMMARY: Final = msgspec.json.Decoder(tuple[SummaryBody, ...])
 _TEXT: Final = msgspec.json.Decoder(str)
 _CALLS: Final = ("function_call", "custom_tool_call")
 _RESULTS: Final = ("function_call_output", "custom_tool_call_output")
-_SILENT: Final = ("additional_tools",)
+_SILENT: Final = ("additional_tools", "web_search_call")
 _MAX_IGNORED: Final = 20
 COMPACTED: Final = "What was said before, in short:\n\n"
 

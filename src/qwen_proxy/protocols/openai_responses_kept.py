@@ -27,7 +27,13 @@ _BODY: Final = msgspec.json.Decoder(ItemBody)
 _INPUT: Final = msgspec.json.Decoder(str | list[dict[str, Raw]])
 _OPEN: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
-_PREFIXES: Final = {"function_call": "fc", "custom_tool_call": "ctc", "reasoning": "rs", "message": "msg"}
+_PREFIXES: Final = {
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "reasoning": "rs",
+    "message": "msg",
+    "web_search_call": "ws",
+}
 
 
 # --- items -------------------------------------------------------------------------------------------------

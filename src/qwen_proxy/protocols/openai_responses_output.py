@@ -45,11 +45,13 @@ class Wishes(Struct, frozen=True, kw_only=True):
     """What of a request decides how its reply is written.
 
     echo: the members of a response that only tell the request again. summarises: thinking is told as a summary.
+    tells_sources: what a search has found is told with it, besides the citations.
     """
 
     echo: bytes
     summarises: bool = False
     seals_reasoning: bool = False
+    tells_sources: bool = False
 
 
 def wishes(asked: Asked) -> Wishes:
@@ -60,6 +62,7 @@ def wishes(asked: Asked) -> Wishes:
         echo=_echo(asked),
         summarises=summary is not None,
         seals_reasoning="reasoning.encrypted_content" in (body.include or []),
+        tells_sources="web_search_call.action.sources" in (body.include or []),
     )
 
 
@@ -221,6 +224,16 @@ def summary_part(text: str) -> dict[str, object]:
 
 def reasoning_part(text: str) -> dict[str, object]:
     return {"type": "reasoning_text", "text": text}
+
+
+def search_item(id: str, status: str, queries: Sequence[str], sources: Sequence[Source] | None) -> dict[str, object]:
+    """sources: None where they are not told here."""
+    action: dict[str, object] = {"type": "search"}
+    if queries:
+        action |= {"query": queries[0], "queries": queries}
+    if sources is not None:
+        action["sources"] = [{"type": "url", "url": source.url} for source in sources]
+    return {"id": id, "type": "web_search_call", "status": status, "action": action}
 
 
 def citation(source: Source) -> dict[str, object]:

@@ -5,7 +5,7 @@
 | `function` | the same | `function_call` |
 | `custom` (freeform) | a function with one string, `input` | `custom_tool_call`, with that string |
 | `namespace` | each of its tools, by its own name where no other has it | the same, with `namespace` |
-| `web_search...` | nothing: the model's own search is switched on | citations in the text |
+| `web_search...` | nothing: the model's own search is switched on | `web_search_call`, and citations in the text |
 | any other | nothing: it is named among what is ignored | |
 """
 

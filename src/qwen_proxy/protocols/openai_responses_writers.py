@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from qwen_proxy.chat.events import Source, joined_logprobs
+from qwen_proxy.chat.events import Source, SourcesFound, joined_logprobs
 from qwen_proxy.protocols.openai_freeform import FreeformInput
 from qwen_proxy.protocols.openai_responses_output import (
     Wishes,
@@ -16,6 +16,7 @@ from qwen_proxy.protocols.openai_responses_output import (
     message_item,
     reasoning_item,
     reasoning_part,
+    search_item,
     summary_part,
     text_part,
 )
@@ -174,6 +175,34 @@ class SummaryWriter(ReasoningWriter):
         text = self.text
         told = self._tell(b"response.reasoning_summary_text.done", text=text)
         return told + self._tell(b"response.reasoning_summary_part.done", part=summary_part(text))
+
+
+class SearchWriter(ItemWriter):
+    """A search of the web. The upstream tells what it searches for and what it has found, and not when it begins or
+    ends: it is over when something else begins."""
+
+    def __init__(self, writer: Writer, id: str, index: int, found: SourcesFound, wishes: Wishes) -> None:
+        super().__init__(writer, id, index)
+        self._found = found
+        self._tells_sources = wishes.tells_sources
+
+    def find(self, more: SourcesFound) -> None:
+        self._found = SourcesFound(self._found.sources + more.sources, self._found.queries + more.queries)
+
+    def begin(self) -> bytes:
+        begun = self._writer.event(b"response.web_search_call.in_progress", self._place)
+        return begun + self._writer.event(b"response.web_search_call.searching", self._place)
+
+    def finish(self) -> bytes:
+        return self._writer.event(b"response.web_search_call.completed", self._place)
+
+    def done(self, status: str) -> tuple[bytes, bytes]:
+        """However the response ends."""
+        return super().done("completed")
+
+    def item(self, status: str) -> dict[str, object]:
+        sources = self._found.sources if self._tells_sources and status == "completed" else None
+        return search_item(self.id, status, self._found.queries, sources)
 
 
 class CallWriter(ItemWriter):

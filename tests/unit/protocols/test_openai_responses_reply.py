@@ -233,13 +233,14 @@ def test_a_freeform_call_without_its_form_is_told_at_its_end() -> None:
 def test_sources_are_citations_of_the_message_they_came_with() -> None:
     found = SourcesFound((Source("https://a.example/", "A"), Source("https://b.example/")))
     events = streamed(found, TextDelta("x"), SourcesFound((Source("https://c.example/"),)))
-    message = events[-1]["response"]["output"][0]
+    search, message = events[-1]["response"]["output"]
+    assert search["type"] == "web_search_call"
     assert [cited["url"] for cited in message["content"][0]["annotations"]] == [
         "https://a.example/",
         "https://b.example/",
         "https://c.example/",
     ]
-    assert kinds(events)[4:8] == [
+    assert kinds(events)[9:13] == [
         "output_text.annotation.added",
         "output_text.annotation.added",
         "output_text.delta",
@@ -247,7 +248,74 @@ def test_sources_are_citations_of_the_message_they_came_with() -> None:
     ]
     assert message["content"][0]["annotations"][0]["title"] == "A"
     late = streamed(ToolCallStart("c", "list"), found)[-1]["response"]["output"]
-    assert [item["type"] for item in late] == ["function_call", "message"]
+    assert [item["type"] for item in late] == ["function_call", "web_search_call", "message"]
+
+
+def test_the_events_of_a_search() -> None:
+    asked, found = SourcesFound((), ("tide tables", "moon")), SourcesFound((Source("https://a.example/"),))
+    events = streamed(ReasoningDelta("hm"), asked, found, TextDelta("x"), include=["web_search_call.action.sources"])
+    assert kinds(events)[6:14] == [
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "web_search_call.in_progress",
+        "web_search_call.searching",
+        "web_search_call.completed",
+        "output_item.done",
+        "output_item.added",
+    ]
+    id, action = f"ws_{'ab' * 16}0001", {"type": "search", "query": "tide tables", "queries": ["tide tables", "moon"]}
+    assert events[8]["item"] == {"id": id, "type": "web_search_call", "status": "in_progress", "action": action}
+    assert {(event["item_id"], event["output_index"]) for event in events[9:12]} == {(id, 1)}
+    done = action | {"sources": [{"type": "url", "url": "https://a.example/"}]}
+    assert events[12]["item"] == {"id": id, "type": "web_search_call", "status": "completed", "action": done}
+    final = events[-1]["response"]
+    assert [item["type"] for item in final["output"]] == ["reasoning", "web_search_call", "message"]
+    whole = folded(ReasoningDelta("hm"), asked, found, TextDelta("x"), include=["web_search_call.action.sources"])
+    assert whole["output"] == final["output"]
+
+
+def test_sources_of_a_search_are_told_to_who_asks_for_them() -> None:
+    (search, _) = folded(SourcesFound((Source("https://a.example/"),)), TextDelta("x"))["output"]
+    assert search["action"] == {"type": "search"}
+    assert [item["type"] for item in folded(TextDelta("x"))["output"]] == ["message"]
+
+
+def test_a_search_that_a_message_tells_of_stands_behind_it() -> None:
+    found = [SourcesFound((Source(f"https://{name}.example/"),)) for name in "ab"]
+    events = streamed(
+        TextDelta("x"), *found, TextDelta("y"), ToolCallStart("c", "list"), include=["web_search_call.action.sources"]
+    )
+    message, search, call = output = events[-1]["response"]["output"]
+    assert [item["type"] for item in output] == ["message", "web_search_call", "function_call"]
+    assert [item["id"][-1] for item in output] == ["0", "1", "2"]
+    assert (message["content"][0]["text"], len(message["content"][0]["annotations"])) == ("xy", 2)
+    assert [source["url"] for source in search["action"]["sources"]] == ["https://a.example/", "https://b.example/"]
+    assert call["name"] == "list"
+    indexes = [event["output_index"] for event in events if "output_index" in event]
+    assert indexes == sorted(indexes)
+
+
+def test_further_results_of_a_search_are_no_further_search() -> None:
+    first, more = (SourcesFound((Source(f"https://{name}.example/"),)) for name in "ab")
+    events = streamed(first, TextDelta("x"), more)
+    assert [item["type"] for item in events[-1]["response"]["output"]] == ["web_search_call", "message"]
+    again = streamed(first, TextDelta("x"), SourcesFound((), ("what else",)))
+    assert [item["type"] for item in again[-1]["response"]["output"]] == [
+        "web_search_call",
+        "message",
+        "web_search_call",
+    ]
+
+
+def test_a_search_is_whole_also_in_a_response_that_was_cut_and_not_in_one_that_broke_off() -> None:
+    found = SourcesFound((Source("https://a.example/"),))
+    (search, _) = streamed(found, finish=FinishReason.LENGTH)[-1]["response"]["output"]
+    assert search["status"] == "completed"
+    encoder = call().encoder(FACTS, 0)
+    written = encoder.start() + encoder.encode([ReplyStart(), found]) + encoder.fail(ReplyCut())
+    (search,) = events_of(written)[-1]["response"]["output"]
+    assert (search["type"], search["status"]) == ("web_search_call", "incomplete")
 
 
 def test_pictures_are_text() -> None:

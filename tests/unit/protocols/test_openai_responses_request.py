@@ -223,9 +223,17 @@ def test_what_is_sealed_opens_unless_it_was_touched() -> None:
 
 
 def test_items_of_other_kinds_are_named_and_say_nothing() -> None:
-    call = parse([{"role": "user", "content": "a"}, {"type": "web_search_call", "id": "ws", "status": "completed"}])
+    call = parse([{"role": "user", "content": "a"}, {"type": "file_search_call", "id": "fs", "status": "completed"}])
     assert len(call.request.messages) == 1
-    assert call.ignored_fields == ("input.web_search_call",)
+    assert call.ignored_fields == ("input.file_search_call",)
+
+
+def test_a_search_in_the_history_says_nothing_and_is_no_reason_to_complain() -> None:
+    search = {"type": "web_search_call", "id": "ws", "status": "completed", "action": {"type": "search"}}
+    items = [{"type": "reasoning", "summary": [{"text": "hm"}]}, search, {"role": "assistant", "content": "a"}]
+    call = parse(items)
+    assert [len(message.parts) for message in call.request.messages] == [2]  # what stands around it is one turn
+    assert call.ignored_fields == ()
 
 
 # --- tools

@@ -9,7 +9,8 @@
 | `KeepAlive`                        | nothing                                  | the phase       |
 | tools, research, unknown (counted) | reasoning, never answer text             | the phase       |
 
-A frame of role `function` is the platform talking to itself: only its search results and pictures are taken. Where the
+A frame of role `function` is the platform talking to itself: only its search results and pictures are taken; of its
+own calls, what it searches for. Where the
 prompt taught tools, calls of them that come as frames (native_calls.py) are handed on, and one that the platform took
 for its own, so that its arguments are lost, fails the reply.
 """
@@ -44,6 +45,7 @@ from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.errors import classify_body, classify_value
 from qwen_proxy.upstreams.qwen_web.extras import image_urls, is_media_url, read_extra, sources, thoughts
 from qwen_proxy.upstreams.qwen_web.native_calls import REFUSAL, NativeCall, NativeCalls
+from qwen_proxy.upstreams.qwen_web.queries import Queries
 from qwen_proxy.upstreams.qwen_web.wire import (
     CHOICE_KEYS,
     DELTA_KEYS,
@@ -123,6 +125,7 @@ class ReplyCodec:
         self._sse = SseDecoder()
         self._candidates = Candidates()
         self._calls = NativeCalls(tools)
+        self._queries = Queries()
         self._batch: Batch = []
         self._pieces: list[str] = []
         self._kind: type[TextDelta | ReasoningDelta] = TextDelta
@@ -374,7 +377,10 @@ class ReplyCodec:
         if phase is Phase.TEXT and name in self._calls.names:
             self._is_answering = False
             self._hand_on(self._calls.take(delta.function_id or "", name, call.get("arguments")))
-        elif name and name != "web_search":
+        elif (name or delta.phase) == "web_search":
+            if queries := self._queries.take(call.get("arguments")):
+                self._emit(SourcesFound((), queries))
+        elif name:
             self._drift.seen("function_call", name)
 
     def _take_refusal(self) -> None:

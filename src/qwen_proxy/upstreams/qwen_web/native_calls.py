@@ -39,12 +39,12 @@ class NativeCalls:
 
     def take(self, call_id: str, name: str, arguments: object) -> NativeCall | None:
         """Read one frame of an offered tool. Returns the call before it, if this is another one's."""
-        written = msgspec.json.encode(arguments).decode() if is_object(arguments) else text(arguments)
+        written = written_of(arguments)
         known, finished = self.open, None
         if known is None or (call_id, name) != (known.call_id, known.name):
             finished, known = self.close(), NativeCall(call_id, name)
         if (call_id, name) not in self._closed or not call_id:
-            self.open = NativeCall(call_id, name, _joined(known.arguments, written))
+            self.open = NativeCall(call_id, name, joined(known.arguments, written))
         return finished
 
     def close(self) -> NativeCall | None:
@@ -55,7 +55,12 @@ class NativeCalls:
         return closed
 
 
-def _joined(known: str, written: str) -> str:
+def written_of(arguments: object) -> str:
+    """The arguments of a frame as JSON text."""
+    return msgspec.json.encode(arguments).decode() if is_object(arguments) else text(arguments)
+
+
+def joined(known: str, written: str) -> str:
     """A snapshot begins with what is known; anything else is an increment, but for one that says it all again."""
     if written.startswith(known):
         return written

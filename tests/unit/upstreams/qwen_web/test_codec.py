@@ -13,6 +13,7 @@ from qwen_proxy.chat.events import (
     MediaOutput,
     ReasoningDelta,
     ReplyStart,
+    SourcesFound,
     TextDelta,
     ToolArgumentsDelta,
     ToolCallStart,
@@ -252,6 +253,18 @@ def refusal(name: str = "Read") -> bytes:
 def decode_taught(*chunks: bytes) -> Batch:
     reply = ReplyCodec(Drift(lambda: 0.0), tools=frozenset({"Read", "Write"}))
     return [event for chunk in chunks for event in reply.feed(chunk)] + reply.finish()
+
+
+def test_what_the_site_searches_for_is_told_once_it_is_whole() -> None:
+    pieces = [call_frame("web_search", '{"queries": ["tides', phase="web_search")]
+    pieces.append(call_frame(None, '", "moon"]}', phase="web_search"))
+    pieces.append(call_frame(None, '{"queries": ["elsewhere"]}'))  # nobody knows whose that is
+    assert decode(*pieces, answer("Low."), frame(dict(END))) == [
+        ReplyStart("a"),
+        SourcesFound((), ("tides", "moon")),
+        TextDelta("Low."),
+        Finish(FinishReason.STOP),
+    ]
 
 
 READ = [ToolCallStart("f1", "Read"), ToolArgumentsDelta('{"path":"a"}')]
