@@ -1,6 +1,8 @@
 """Who may do what: every route with every carrier of a key, hostile headers, wrong methods and paths, CORS."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
@@ -200,6 +202,43 @@ async def test_wrong_methods_and_paths_are_told_in_the_apis_shape() -> None:
         for path in ("/", "/v1", "/v1/chat/completions/", "/v1//models", "/v1/../v1/nothing", "/%00", "/v1/model/a/b"):
             async with gateway.client.get(path) as response:
                 assert await refusal(response) == (404, "unknown_url", None), path
+
+
+# What a path that is not served looks like in the words of whose path it is: where the message stands.
+WORDS: dict[str, Callable[[Any], object]] = {
+    "openai": lambda told: told["error"]["message"] if told["error"]["type"] == "invalid_request_error" else None,
+    "anthropic": lambda told: told["error"]["message"] if told["type"] == "error" else None,
+    "gemini": lambda told: told["error"]["message"] if told["error"]["code"] in (404, 405) else None,
+    "ollama": lambda told: told["error"],
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", "/v1/messages", 405, "anthropic"),
+        ("POST", "/v1/messages/batches", 404, "anthropic"),
+        ("POST", "/v1beta/cachedContents", 404, "gemini"),
+        ("PUT", "/v1beta/models/x:embedContent", 405, "gemini"),
+        ("GET", "/v1beta", 404, "gemini"),
+        ("DELETE", "/v1beta/models", 405, "gemini"),
+        ("POST", "/upload/v1beta/files", 404, "gemini"),
+        ("POST", "/api/pull", 404, "ollama"),
+        ("GET", "/api/chat", 405, "ollama"),
+        ("GET", "/api/admin/nothing", 404, "openai"),
+        ("PUT", "/api/getAllAccounts", 405, "openai"),
+        ("GET", "/v1/nothing", 404, "openai"),
+        ("GET", "/v1betas", 404, "openai"),
+    ],
+)
+async def test_what_is_not_there_is_told_in_the_words_of_whose_path_it_is(
+    method: str, path: str, status: int, words: str
+) -> None:
+    async with running() as gateway, gateway.client.request(method, path) as response:
+        assert (response.status, response.content_type) == (status, "application/json")
+        message = WORDS[words](await response.json())
+        assert isinstance(message, str) and path in message
+        assert ("Allow" in response.headers) == (status == 405)
 
 
 async def test_head_is_get_without_a_body() -> None:

@@ -110,9 +110,10 @@ async def test_what_is_missing_wrong_or_unknown_is_told() -> None:
             ("POST", "/api/updateAccountProxy", {"email": "a@example.com", "proxy": "nothing"}, 400),
             ("POST", "/api/refreshAccount", {"email": "nobody@example.com"}, 404),
             ("GET", "/api/batchTasks/batch_1790000000000_ab12cd34", None, 404),
-            ("POST", "/api/setApiKey", {"apiKey": OWN}, 404),
         ):
             assert await refused(client, method, path, body) == status, (path, body)
+        async with client.post("/api/setApiKey", json={"apiKey": OWN}) as response:
+            assert response.status == 404 and "/api/setApiKey" in (await response.json())["error"]
 
 
 async def settled(client: ClientSession, task: str) -> Json:

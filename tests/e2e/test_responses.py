@@ -21,6 +21,15 @@ from tests.support.http import ADMIN_KEY
 from tests.support.redis_server import shared
 from tests.support.running import Running, running
 
+SHOWN: Any = [  # the result of a tool with a picture, of which the site's model sees nothing
+    {"role": "user", "content": "hello"},
+    {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+    {
+        "type": "function_call_output",
+        "call_id": "c",
+        "output": [{"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}],
+    },
+]
 TERMINAL = ("completed", "failed", "incomplete", "cancelled")
 
 
@@ -268,6 +277,24 @@ async def test_a_background_response_is_polled(kept: Kept) -> None:
         again = await client.responses.create(model=MODEL, input="Go on.", previous_response_id=made.id)
         assert again.status == "completed" and "word1 word2" in sent(gateway)
         assert await freed(gateway)
+
+
+async def test_a_background_response_tells_what_of_it_has_no_effect(kept: Kept) -> None:
+    async with served(kept) as (_, client):
+        raw: Any = client.responses.with_raw_response
+        fields: Any = {"model": MODEL, "input": "hello", "temperature": 0.5, "background": True}
+        made = await raw.create(**fields)
+        streamed = await raw.create(**fields, stream=True)
+        shown = await raw.create(model=MODEL, input=SHOWN, background=True)
+        id = made.parse().id
+        await ended(client, id)
+        found = await raw.retrieve(id)
+        again = await raw.retrieve(id, stream=True)
+        for told in (made, streamed, found, again):
+            assert told.headers["x-qwen-proxy-ignored"] == "temperature"
+            assert "x-qwen-proxy-warnings" not in told.headers
+        assert "images" in shown.headers["x-qwen-proxy-warnings"]
+        assert "x-qwen-proxy-ignored" not in shown.headers
 
 
 async def test_a_background_stream_is_resumed_with_the_same_numbers(kept: Kept) -> None:

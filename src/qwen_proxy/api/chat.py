@@ -126,7 +126,7 @@ class ChatRoutes:
         session = self._session(exchange, call, wished) if self._gateway.follows_sessions else ""
         ignored = self._gateway.without_effect(call.ignored_fields, request, route)
         refuse_ignored(ignored, self.options)
-        told = _told(ignored, self._gateway.warnings(request, route, wished=wished))
+        told = effect_headers(ignored, self._gateway.warnings(request, route, wished=wished))
         return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, told, budget)
 
     def _session(self, exchange: Exchange, call: Call, request: ChatRequest) -> str:
@@ -306,7 +306,8 @@ def _headers(exchange: Exchange, protocol: ClientProtocol) -> list[tuple[str, st
     return headers
 
 
-def _told(ignored: Sequence[str], warnings: Sequence[str]) -> list[tuple[str, str]]:
+def effect_headers(ignored: Sequence[str], warnings: Sequence[str]) -> list[tuple[str, str]]:
+    """What of a request has no effect, or another than it may seem."""
     headers: list[tuple[str, str]] = []
     if ignored:
         # Names come from the client's body: only what is safe in a header goes into one.

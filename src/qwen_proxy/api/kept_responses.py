@@ -3,7 +3,7 @@
 Another key's is not there.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -22,6 +22,8 @@ POLL_SECONDS: Final = 0.15  # how often a reader of a background response looks 
 LOOK_EVERY: Final = 10  # polls without events, until it is asked whether the response is there at all
 MOST_NUMBER: Final = 999_999_999
 
+Headers = Sequence[tuple[str, str]]
+
 
 class KeptResponseRoutes:
     def __init__(self, kept: StoredResponses, heartbeats: Heartbeats, protocol: OpenAIResponses, clock: Clock) -> None:
@@ -34,10 +36,10 @@ class KeptResponseRoutes:
         query = exchange.http.query
         kept = await self._kept.get(_id(exchange), key_of(exchange))
         if query.get("stream", "false") not in ("true", "1"):
-            return json_answer(kept.response)
+            return json_answer(kept.response, kept.told)
         if not kept.is_background:
             raise InvalidRequest("only responses made with background=true can be streamed again", param="stream")
-        return await self.follow(exchange, _id(exchange), _starting_after(query))
+        return await self.follow(exchange, _id(exchange), _starting_after(query), kept.told)
 
     async def delete(self, exchange: Exchange) -> web.StreamResponse:
         id = _id(exchange)
@@ -55,7 +57,7 @@ class KeptResponseRoutes:
             raise InvalidRequest("only responses made with background=true can be cancelled")
         return json_answer((await self._kept.cancel(id, key_id)).response)
 
-    async def follow(self, exchange: Exchange, id: str, after: int) -> web.StreamResponse:
+    async def follow(self, exchange: Exchange, id: str, after: int, told: Headers) -> web.StreamResponse:
         """The events of a background response, as they are written, until its last."""
         protocol = self._protocol
         headers = [
@@ -63,6 +65,7 @@ class KeptResponseRoutes:
             ("Cache-Control", "no-cache"),
             ("X-Accel-Buffering", "no"),
             ("x-request-id", exchange.request_id),
+            *told,
         ]
         if exchange.limits is not None:
             headers += protocol.limit_headers(exchange.limits)
@@ -98,8 +101,10 @@ class KeptResponseRoutes:
         return kept is None or status_of(kept.response) not in UNFINISHED
 
 
-def json_answer(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")
+def json_answer(body: bytes, headers: Headers = ()) -> web.Response:
+    response = web.Response(body=body, content_type="application/json")
+    response.headers.extend(headers)
+    return response
 
 
 def key_of(exchange: Exchange) -> str:

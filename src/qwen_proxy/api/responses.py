@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from qwen_proxy.api.background import BackgroundRuns, Run
-from qwen_proxy.api.chat import ChatRoutes
+from qwen_proxy.api.chat import ChatRoutes, effect_headers
 from qwen_proxy.api.kept_responses import KeptResponseRoutes, json_answer, key_of
 from qwen_proxy.api.own_jobs import OwnJobs
 from qwen_proxy.api.recording import RecordedCall, Recording
@@ -154,6 +154,7 @@ class ResponsesRoutes:
             request, route = await self._gateway.resolve(meant.request, caller)
             ignored = self._gateway.without_effect(meant.ignored_fields, request, route)
             refuse_ignored(ignored, self._chat.options)
+            warnings = self._gateway.warnings(request, route, wished=meant.request)
             facts = ReplyFacts(
                 reply_id=self._ids.token(32),
                 request_id=exchange.request_id,
@@ -168,6 +169,7 @@ class ResponsesRoutes:
                 previous=wanted.body.previous_response_id or "",
                 body=body,
                 is_background=True,
+                told=tuple(effect_headers(ignored, warnings)),
             )
             run = Run(id=id, call=meant, facts=facts, kept=document, caller=caller, permit=permit, held=held.pop_all())
             async with AsyncExitStack() as until_it_runs:
@@ -175,8 +177,9 @@ class ResponsesRoutes:
                 await self._runs.start(run, self._session(exchange, meant))
                 until_it_runs.pop_all()
         if meant.stream:
-            return await self._of_kept.follow(exchange, id, -1)
-        return json_answer(document.response)
+            return await self._of_kept.follow(exchange, id, -1, document.told)
+        limits = () if exchange.limits is None else self.protocol.limit_headers(exchange.limits)
+        return json_answer(document.response, (*limits, *document.told))
 
     def _session(self, exchange: Exchange, meant: ResponsesCall) -> str:
         if not self._gateway.follows_sessions:

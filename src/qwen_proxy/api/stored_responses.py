@@ -45,6 +45,7 @@ class KeptResponse(Struct, frozen=True, kw_only=True):
     """response: JSON. input: a JSON array of items. previous: the id of the response it goes on from, or empty.
 
     body: the request, of one in the background: what is asked again when its process is gone.
+    told: headers of its answers, of one in the background, which say what its request had no effect in.
     """
 
     key_id: str
@@ -53,6 +54,7 @@ class KeptResponse(Struct, frozen=True, kw_only=True):
     previous: str = ""
     body: bytes = b""
     is_background: bool = False
+    told: tuple[tuple[str, str], ...] = ()
 
 
 class ResponseJob(Struct, frozen=True, kw_only=True):

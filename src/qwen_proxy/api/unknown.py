@@ -1,4 +1,4 @@
-"""What no route takes: a 404, or a 405 that says what the path does take, in the API's own error shape."""
+"""What no route takes: a 404, or a 405 that says what the path does take."""
 
 from aiohttp import web
 

@@ -23,10 +23,11 @@ from qwen_proxy.api.unknown import UnknownRoutes
 from qwen_proxy.config.runtime import LiveSettings
 from qwen_proxy.gateway.backend import BackendKind
 from qwen_proxy.gateway.permission import Scope
-from qwen_proxy.protocols.base import ModelsProtocol
+from qwen_proxy.protocols.base import Dialect, ModelsProtocol
 from qwen_proxy.protocols.openai_chat import OpenAIChat
 from qwen_proxy.protocols.openai_models import OpenAIModels
 from qwen_proxy.protocols.table import (
+    AREAS,
     COUNTERS,
     FIXED,
     MODEL_LISTS,
@@ -40,6 +41,8 @@ from qwen_proxy.serving.cors import Cors
 from qwen_proxy.serving.endpoint import Access, Endpoints, Handler, expect
 
 Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ADMIN: Final = "/api/admin/"  # amid Ollama's paths
 
 CLIENT_ROUTES: Final = (  # as the OpenAPI document has them; a test holds them against those that are served
     ClientRoute(
@@ -166,17 +169,28 @@ def routes(
         app.on_response_prepare.append(cors.allow)
         preflight = endpoints.endpoint(cors.preflight(unknown.refuse), general, Access.OPEN)
         app.router.add_route("OPTIONS", "/{path:.*}", preflight)
-    app.router.add_route("*", "/{path:.*}", _by_header(_unknown(endpoints, unknown)))
+    app.router.add_route("*", "/{path:.*}", _unknown(endpoints, unknown, general, admin))
     return app
 
 
-def _unknown(endpoints: Endpoints, unknown: UnknownRoutes) -> list[tuple[str, Serve]]:
-    """Told in the words of who asks, as far as that can be known."""
-    return [
-        (route.header, endpoints.endpoint(unknown.refuse, route.protocol, Access.OPEN))
-        for route in MODEL_LISTS
-        if route.path == "/v1/models"
-    ]
+def _unknown(endpoints: Endpoints, unknown: UnknownRoutes, general: Dialect, admin: Sequence[AdminRoute]) -> Serve:
+    """Told in the words of the protocol whose path it is, else in those of who asks, as far as that can be known."""
+
+    def refuse(dialect: Dialect) -> Serve:
+        return endpoints.endpoint(unknown.refuse, dialect, Access.OPEN)
+
+    operators = (ADMIN, *(route.path for route in admin if "{" not in route.path))
+    for_operators = refuse(general)
+    areas = [(area, refuse(area.dialect)) for area in AREAS]
+    others = _by_header([(route.header, refuse(route.protocol)) for route in MODEL_LISTS if route.path == "/v1/models"])
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        if request.path.startswith(operators):
+            return await for_operators(request)
+        chosen = next((refusal for area, refusal in areas if area.has(request.path)), others)
+        return await chosen(request)
+
+    return serve
 
 
 def _add_clients(

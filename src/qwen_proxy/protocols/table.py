@@ -95,6 +95,25 @@ class RefusedRoute(Struct, frozen=True):
     instead: str
 
 
+class Area(Struct, frozen=True):
+    """Paths that are a protocol's own: what no route there takes is refused in its words. prefix: ends with a slash."""
+
+    prefix: str
+    dialect: Dialect
+
+    def has(self, path: str) -> bool:
+        return path.startswith(self.prefix) or path == self.prefix[:-1]
+
+
+AREAS: Final = (
+    Area("/v1/messages/", AnthropicModels()),
+    Area("/v1beta/", GeminiModels()),
+    Area("/upload/v1beta/", GeminiModels()),
+    Area("/api/", OllamaModels()),
+)
+
+KEY_IN_QUERY: Final = ("/v1beta/", "/v1/models/")  # beginnings of paths; Gemini's API takes a key there, no other does
+
 # gemini-cli asks the first of these versions, Google's SDKs the second.
 _GEMINI: Final = ("/v1beta/models/{model}", "/v1/models/{model}")
 _GENERATE, _STREAM, _COUNT = (

@@ -20,6 +20,7 @@ from qwen_proxy.ground.errors import (
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.ground.redact import masked_email
 from qwen_proxy.protocols.base import Dialect, Incoming
+from qwen_proxy.protocols.table import KEY_IN_QUERY
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.runtime.logs import request_id_var
@@ -29,8 +30,6 @@ from qwen_proxy.serving.streaming import StreamedReply
 from qwen_proxy.serving.unpacking import unpacked
 
 log = logging.getLogger(__name__)
-
-KEY_IN_QUERY = ("/v1beta/", "/v1/models/")  # Gemini's API takes one there; elsewhere a query is no place for a key
 
 LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
 

@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from qwen_proxy.config.keys import ENDPOINTS
-from qwen_proxy.protocols.table import COUNTERS, FIXED, MODEL_LISTS, PROTOCOLS, REFUSED, SHOWN
+from qwen_proxy.protocols.table import AREAS, COUNTERS, FIXED, KEY_IN_QUERY, MODEL_LISTS, PROTOCOLS, REFUSED, SHOWN
 
 
 def test_names_and_paths_are_each_there_once():
@@ -32,3 +32,19 @@ def test_of_the_lists_at_one_path_only_the_last_is_for_everybody():
     for group in groups:
         assert [not route.header for route in group] == [False] * (len(group) - 1) + [True]
         assert len({route.one_path for route in group}) == 1
+
+
+def test_a_path_that_is_not_served_is_of_the_protocol_whose_paths_stand_around_it():
+    def area(path: str) -> str | None:
+        return next((type(area.dialect).__name__ for area in AREAS if area.has(path)), None)
+
+    assert [area(path) for path in ("/v1/messages", "/v1/messages/batches")] == ["AnthropicModels"] * 2
+    assert [area(path) for path in ("/v1beta", "/v1beta/files")] == ["GeminiModels"] * 2
+    assert [area(path) for path in ("/api", "/api/pull")] == ["OllamaModels"] * 2
+    assert [area(path) for path in ("/v1/nothing", "/v1/messagesx", "/apis")] == [None] * 3
+
+
+def test_a_key_may_stand_in_the_query_of_geminis_paths_alone():
+    for route in PROTOCOLS:
+        for path in filter(None, (route.path, route.also)):
+            assert path.startswith(KEY_IN_QUERY) == (route.word == "gemini")
