@@ -136,7 +136,7 @@ REFUSED: list[tuple[Json, str | None, str]] = [
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}]},
         "unsupported_parameter",
-        "messages[0].content",
+        "messages[0].content[0]",
     ),
     ({"tools": [{"type": "function", "function": {"name": ""}}]}, None, "tools[0].function.name"),
 ]

@@ -259,3 +259,66 @@ async def test_json_stays_bare_beside_a_search_and_thinking_in_the_text(search_i
         message = told["choices"][0]["message"]
         assert json.loads(message["content"]) == {"a": 42}
         assert message["reasoning_content"] and message["annotations"]
+
+
+PNG = "iVBORw0KGgo="
+DATA = f"data:image/png;base64,{PNG}"
+PICTURES: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "/v1/chat/completions",
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": DATA}}]},
+            ],
+            "tools": [{"type": "function", "function": {"name": "look"}}],
+        },
+        "messages[1].content[0]",
+    ),
+    (
+        "/v1/messages",
+        {
+            "system": "Be brief.",
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "Look"},
+                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
+                    ],
+                }
+            ],
+            "tools": [{"name": "look"}],
+        },
+        "messages[0].content[1]",
+    ),
+    (
+        "/v1/responses",
+        {
+            "instructions": "Be brief.",
+            "input": [
+                {"role": "user", "content": "Look"},
+                {"role": "user", "content": [{"type": "input_file", "file_data": "data:application/pdf;base64,AA"}]},
+            ],
+        },
+        "input[1].content[0]",
+    ),
+    (
+        "/v1beta/models/qwen3.7-plus:generateContent",
+        {
+            "systemInstruction": {"parts": [{"text": "Be brief."}]},
+            "contents": [{"parts": [{"text": "Look"}, {"inlineData": {"mimeType": "image/png", "data": PNG}}]}],
+        },
+        "contents[0].parts[1].inlineData",
+    ),
+    ("/api/chat", {"messages": [{"role": "user", "content": "Look", "images": [PNG]}]}, "messages[0].images[0]"),
+    ("/api/generate", {"prompt": "Look", "images": [PNG]}, "images[0]"),
+]
+
+
+async def test_a_picture_is_refused_by_its_place_in_the_clients_own_body() -> None:
+    async with running() as gateway:
+        for path, body, place in PICTURES:
+            async with gateway.client.post(path, json=body) as response:
+                assert response.status == 400, path
+                assert f"{place}: this upstream takes no images" in await response.text(), path

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, Final
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from qwen_proxy.chat.models import ModelName
 
@@ -20,18 +20,33 @@ class TextPart(Struct, frozen=True, tag="text"):
     text: str
 
 
-class ImagePart(Struct, frozen=True, tag="image"):
+class _Attached(Struct, frozen=True):
+    """`place`, its last field, is the path by which the client's body has it, for errors: it makes no difference."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and structs.astuple(self)[:-1] == structs.astuple(other)[:-1]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(structs.astuple(self)[:-1])
+
+
+class ImagePart(_Attached, frozen=True, tag="image", eq=False):
     """`url` is http(s) or a data URI."""
 
     url: str
+    place: str = ""
 
 
-class FilePart(Struct, frozen=True, tag="file"):
+class FilePart(_Attached, frozen=True, tag="file", eq=False):
     """A document, audio or video. `url` is http(s) or a data URI; `kind` is `document`, `audio` or `video`."""
 
     kind: str
     url: str
     name: str = ""
+    place: str = ""
 
 
 class ReasoningPart(Struct, frozen=True, tag="reasoning"):

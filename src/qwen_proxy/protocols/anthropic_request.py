@@ -202,7 +202,7 @@ def _text(block: BlockBody, path: str) -> Iterator[TextPart]:
 
 
 def _image(block: BlockBody, path: str) -> Iterator[ImagePart]:
-    yield ImagePart(_url(_source(block, path), f"{path}.source", "image/png"))
+    yield ImagePart(_url(_source(block, path), f"{path}.source", "image/png"), path)
 
 
 def _document(block: BlockBody, path: str) -> Iterator[Part]:
@@ -215,7 +215,7 @@ def _document(block: BlockBody, path: str) -> Iterator[Part]:
         for i, inner in enumerate(_blocks(source.content)):
             yield from _inner(inner, f"{path}.source.content[{i}]")
     else:
-        yield FilePart("document", _url(source, f"{path}.source", "application/pdf"), block.title or "")
+        yield FilePart("document", _url(source, f"{path}.source", "application/pdf"), block.title or "", path)
 
 
 def _inner(block: BlockBody, path: str) -> Iterator[TextPart | ImagePart]:

@@ -218,7 +218,7 @@ def _part(part: PartBody, names: CallNames, path: str) -> Iterator[Part]:
     if part.text:
         yield ReasoningPart(part.text) if part.thought else TextPart(part.text)
     if part.inline_data is not None:
-        yield _inline(part.inline_data)
+        yield _inline(part.inline_data, f"{path}.inlineData")
     if part.file_data is not None:
         yield _file(part.file_data, f"{path}.fileData")
     if (call := part.function_call) is not None:
@@ -237,7 +237,7 @@ def _answer(answer: ResponseBody, names: CallNames) -> ToolResultPart:
     if len(said) == 1 and isinstance(value := next(iter(said.values())), str) and not said.keys().isdisjoint(_MEANT):
         text = value
     pictures = [
-        _inline(part.inline_data)
+        _inline(part.inline_data, "")
         for part in answer.parts or ()
         if part.inline_data is not None and part.inline_data.mime_type.startswith("image/")
     ]
@@ -248,10 +248,10 @@ def _answer(answer: ResponseBody, names: CallNames) -> ToolResultPart:
 _MEANT: Final = frozenset({"output", "result", "error", "content"})
 
 
-def _inline(blob: BlobBody) -> ImagePart | FilePart:
+def _inline(blob: BlobBody, place: str) -> ImagePart | FilePart:
     """Base64 comes in both of its alphabets."""
     encoded = blob.data.translate(_STANDARD)
-    return _media(f"data:{blob.mime_type};base64,{encoded}", blob.mime_type, blob.display_name or "")
+    return _media(f"data:{blob.mime_type};base64,{encoded}", blob.mime_type, blob.display_name or "", place)
 
 
 _STANDARD: Final = str.maketrans("-_", "+/")
@@ -263,11 +263,11 @@ def _file(file: FileBody, path: str) -> ImagePart | FilePart:
         raise UnsupportedParameter(
             f"{path}.fileUri: no files are kept here; send inlineData, or an http(s) URL", param=f"{path}.fileUri"
         )
-    return _media(file.file_uri, file.mime_type, file.display_name or "")
+    return _media(file.file_uri, file.mime_type, file.display_name or "", path)
 
 
-def _media(url: str, mime_type: str, name: str) -> ImagePart | FilePart:
+def _media(url: str, mime_type: str, name: str, place: str) -> ImagePart | FilePart:
     family = mime_type.partition("/")[0]
     if family == "image":
-        return ImagePart(url)
-    return FilePart(family if family in ("audio", "video") else "document", url, name)
+        return ImagePart(url, place)
+    return FilePart(family if family in ("audio", "video") else "document", url, name, place)

@@ -264,16 +264,16 @@ def _answered(message: MessageBody, names: CallNames) -> str:
 def _images(images: Sequence[str] | None, path: str) -> Iterator[ImagePart]:
     """They come as Base64 without a word of what they are: their first bytes tell."""
     for i, image in enumerate(images or ()):
+        place = f"{path}images[{i}]"
         if image.startswith("data:"):
-            yield ImagePart(image)
+            yield ImagePart(image, place)
             continue
         try:
             first = base64.b64decode(image[:24], validate=True)
         except (binascii.Error, ValueError) as error:
-            param = f"{path}images[{i}]"
-            raise InvalidRequest(f"{param} must be a picture in Base64", param=param) from error
+            raise InvalidRequest(f"{place} must be a picture in Base64", param=place) from error
         kind = next((kind for mark, kind in _PICTURES if mark in first[:12]), "png")
-        yield ImagePart(f"data:image/{kind};base64,{image}")
+        yield ImagePart(f"data:image/{kind};base64,{image}", place)
 
 
 _PICTURES: Final = ((b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"WEBP", "webp"), (b"BM", "bmp"))

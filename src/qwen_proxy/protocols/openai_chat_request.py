@@ -201,18 +201,18 @@ def _refusal(part: PartBody, path: str) -> Part:
 
 
 def _image(part: PartBody, path: str) -> Part:
-    return ImagePart(_url((part.image_url, part.image, part.url), path, "image_url"))
+    return ImagePart(_url((part.image_url, part.image, part.url), path, "image_url"), path)
 
 
 def _video(part: PartBody, path: str) -> Part:
     spellings = (part.video_url, part.video, part.input_video, part.url)
-    return FilePart("video", _url(spellings, path, part.type))
+    return FilePart("video", _url(spellings, path, part.type), place=path)
 
 
 def _audio(part: PartBody, path: str) -> Part:
     if part.input_audio is None:
         raise _missing(path, "input_audio")
-    return FilePart("audio", f"data:audio/{part.input_audio.format};base64,{part.input_audio.data}")
+    return FilePart("audio", f"data:audio/{part.input_audio.format};base64,{part.input_audio.data}", place=path)
 
 
 def _file(part: PartBody, path: str) -> Part:
@@ -221,7 +221,7 @@ def _file(part: PartBody, path: str) -> Part:
     if part.file.file_data is None and part.file.file_id is not None:
         param = f"{path}.file.file_id"
         raise UnsupportedParameter(f"{param}: no files are kept here; send `file_data`", param=param)
-    return FilePart("document", _url((part.file.file_data,), path, "file.file_data"), part.file.filename or "")
+    return FilePart("document", _url((part.file.file_data,), path, "file.file_data"), part.file.filename or "", path)
 
 
 def _url(spellings: Sequence[str | LinkBody | None], path: str, field: str) -> str:

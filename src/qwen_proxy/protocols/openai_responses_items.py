@@ -123,7 +123,7 @@ def _part(part: PartBody, path: str) -> Part:
             return _file(part, path)
         case "input_audio":
             audio = _given(part.input_audio, path, "input_audio")
-            return FilePart("audio", f"data:audio/{audio.format};base64,{audio.data}")
+            return FilePart("audio", f"data:audio/{audio.format};base64,{audio.data}", place=path)
         case kind:
             known = "input_text, input_image, input_file, input_audio, output_text and refusal"
             raise InvalidRequest(f"unknown content part {kind[:40]!r}; known are {known}", param=f"{path}.type")
@@ -133,14 +133,14 @@ def _image(part: PartBody, path: str) -> ImagePart:
     url = part.image_url.url if isinstance(part.image_url, LinkBody) else part.image_url
     if url is None and part.file_id is not None:
         raise _no_files(f"{path}.file_id", "image_url")
-    return ImagePart(_address(url, path, "image_url"))
+    return ImagePart(_address(url, path, "image_url"), path)
 
 
 def _file(part: PartBody, path: str) -> FilePart:
     url = part.file_data or part.file_url
     if url is None and part.file_id is not None:
         raise _no_files(f"{path}.file_id", "file_data")
-    return FilePart("document", _address(url, path, "file_data"), part.filename or "")
+    return FilePart("document", _address(url, path, "file_data"), part.filename or "", path)
 
 
 def _address(url: str | None, path: str, field: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from qwen_proxy.chat.models import ModelName, Variant
-from qwen_proxy.chat.request import ChatRequest, ImagePart, Message, Reasoning, Role, TextPart, text_of
+from qwen_proxy.chat.request import ChatRequest, FilePart, ImagePart, Message, Reasoning, Role, TextPart, text_of
 
 
 def test_the_text_of_a_message_is_its_text_parts_a_line_each():
@@ -18,3 +18,11 @@ def test_the_text_of_a_message_is_its_text_parts_a_line_each():
 def test_what_the_client_says_of_thinking_stands_over_the_models_name(name: bool, wish: bool | None, thinks: bool):
     model = ModelName("q", Variant(thinking=name))
     assert ChatRequest(model=model, messages=(), reasoning=Reasoning(enabled=wish)).thinking is thinks
+
+
+def test_where_a_picture_stood_makes_no_difference():
+    here, there = ImagePart("https://x", "messages[0].content[1]"), ImagePart("https://x")
+    assert [here == there, here != there, hash(here) == hash(there)] == [True, False, True]
+    assert here != ImagePart("https://y") and here != FilePart("document", "https://x") and here != "https://x"
+    assert FilePart("audio", "https://x", "a", "here") == FilePart("audio", "https://x", "a")
+    assert FilePart("audio", "https://x", "a") != FilePart("audio", "https://x", "b")

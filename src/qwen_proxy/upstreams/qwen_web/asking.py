@@ -54,10 +54,11 @@ def features(request: ChatRequest, model: Model) -> FeatureConfigBody:
 
 def refuse_attachments(messages: Sequence[Message]) -> None:
     """Nothing is uploaded yet; what stands in a tool's result is told of in the prompt. Raises UnsupportedParameter."""
-    for index, message in enumerate(messages):
-        if any(isinstance(part, ImagePart | FilePart) for part in message.parts):
+    for part in (part for message in messages for part in message.parts):
+        if isinstance(part, ImagePart | FilePart):
+            place = part.place or "messages"
             raise UnsupportedParameter(
-                "this upstream takes no images and files yet; send text only", param=f"messages[{index}].content"
+                f"{place}: this upstream takes no images and files yet; send text only", param=place
             )
 
 

@@ -1,5 +1,7 @@
 """Our request as the site's bodies."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -170,11 +172,15 @@ def test_a_quick_look_never_says_that_too_much_fits(parts: tuple[Part, ...], fit
 
 
 @pytest.mark.parametrize(
-    "part", [ImagePart("https://x.example/a.png"), FilePart("document", "https://x.example/a.pdf")]
+    ("part", "param"),
+    [
+        (ImagePart("https://x.example/a.png", "input[3].content[1]"), "input[3].content[1]"),
+        (FilePart("document", "https://x.example/a.pdf"), "messages"),
+    ],
 )
-def test_an_attachment_is_refused_by_its_messages_place(part: Part) -> None:
+def test_an_attachment_is_refused_by_its_place_in_the_clients_body(part: Part, param: str) -> None:
     said = Message(Role.USER, (TextPart("look"),))
     refuse_attachments([said, Message(Role.USER, (ToolResultPart("c1", (ImagePart("data:,"),)),))])
-    with pytest.raises(UnsupportedParameter) as refused:
+    with pytest.raises(UnsupportedParameter, match=re.escape(f"{param}: this upstream takes no images")) as refused:
         refuse_attachments([said, Message(Role.USER, (TextPart("look"), part))])
-    assert refused.value.param == "messages[1].content"
+    assert refused.value.param == param
