@@ -7,14 +7,19 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 
 from bench.toolbench import cost, live, payloads, shows
 from bench.toolbench.corpus import Case, cases, pieces
+from bench.toolbench.draft import TAUGHT
+from bench.toolbench.failures import CLEAN
 from bench.toolbench.judging import Result, Tally, judge, page
 from bench.toolbench.payloads import Chance
-from bench.toolbench.reading import call_text, read, read_cost, silence
-from qwen_proxy.toolcalls.reading import ReadingOptions
+from bench.toolbench.reading import FORM, call_text, large_call, read, read_cost
+from bench.toolbench.silence import Silence, silence
 
 SEEN_SEED = 20261124
 HELD_OUT_SEED = 577215664
@@ -78,13 +83,40 @@ def documents(bars: Bars, times: int) -> None:
     print(f"Texts that only show calls: {count}, false calls: {sum('false: ' in one for one in bars.missed)}\n")
 
 
+def silences(bars: Bars, times: int) -> None:
+    """Reads of raw values that no event follows, in clean calls of the taught form and in a large one."""
+    print(f"{'reads of raw values':<40}{'reads':>9}{'followed':>10}{'waiting':>9}{'lacking':>9}{'silent':>8}")
+    cuts: dict[str, Callable[[str], list[str]]] = {
+        "in pieces of many sizes": partial(pieces, chance=Chance(SEEN_SEED)),
+        "in pieces of 20 characters": cost.cut,
+        "in pieces of 4 characters": partial(cost.cut, size=4),
+    }
+    call = large_call(payloads.large(400 * 1024))
+    large = call_text(TAUGHT, call)
+    rows = {f"clean calls, {name}": clean_silence(cut, times) for name, cut in cuts.items()}
+    rows["400 KB, in pieces of 20 characters"] = silence(large, [call], FORM, cost.cut(large))
+    for name, one in rows.items():
+        print(f"{name:<40}{one.reads:>9}{one.followed:>10}{one.waiting:>9}{one.lacking:>9}{one.silent:>8}")
+        bars.require(not one.silent, f"{name}: {one.silent} reads of a raw value were followed by no event")
+    print()
+
+
+def clean_silence(cut: Callable[[str], list[str]], times: int) -> Silence:
+    """Over both halves of the corpus."""
+    found = Silence()
+    for seed in (SEEN_SEED, HELD_OUT_SEED):
+        for case in takewhile(lambda case: (case.form, case.failure) == (TAUGHT, CLEAN), cases(seed, times)):
+            found += silence(case.text, case.calls, case.taught, cut(case.text))
+    return found
+
+
 def costs(bars: Bars) -> None:
     """CPU time of large calls in small pieces, for the taught form and the one most models know."""
     print(f"{'form':<10}{'call':>8}{'CPU ms':>9}{'plain ms':>10}{'ratio':>8}")
     for form in ("taught", "hermes"):
         found: list[cost.Cost] = []
         for size_kb in SIZES_KB:
-            one = cost.measure(call_text(form, payloads.large(size_kb * 1024)), read_cost)
+            one = cost.measure(call_text(form, large_call(payloads.large(size_kb * 1024))), read_cost)
             found.append(one)
             print(
                 f"{form:<10}{one.size_kb:>6}KB{one.milliseconds:>9.1f}{one.plain_milliseconds:>10.2f}{one.ratio:>8.1f}"
@@ -95,14 +127,6 @@ def costs(bars: Bars) -> None:
             bars.require(
                 worst < MOST_MILLISECONDS, f"{form}: {worst:.0f} ms for 400 KB, at most {MOST_MILLISECONDS:.0f}"
             )
-    pieces = cost.cut(call_text("taught", payloads.large(400 * 1024)))
-    for options in (ReadingOptions(), ReadingOptions(commit_characters=0)):
-        one = silence(pieces, options)
-        print(
-            f"Reads with bytes of a raw value: {one.reads}; commit at {options.commit_characters} characters: "
-            f"held before it {one.held}, without an event behind it {one.silent}"
-        )
-        bars.require(not one.silent, f"{one.silent} reads of a raw value were followed by no event")
     print()
 
 
@@ -135,6 +159,7 @@ def main() -> int:
     bars = Bars()
     corpora(bars, options.times, options.look, as_page=options.page)
     documents(bars, 2)
+    silences(bars, 20 * options.times)
     if not options.no_cost:
         costs(bars)
     print("\n".join(f"missed: {missed}" for missed in bars.missed) or "every bar is met")

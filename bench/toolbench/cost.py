@@ -21,8 +21,8 @@ class Cost:
         return self.milliseconds / self.plain_milliseconds
 
 
-def cut(text: str) -> list[str]:
-    return [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
+def cut(text: str, size: int = PIECE_CHARACTERS) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
 
 
 def measure(text: str, read: Callable[[Sequence[str]], object]) -> Cost:

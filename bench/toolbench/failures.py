@@ -7,7 +7,7 @@ right is to say so and to make no call. `EITHER`: both are right, a wrong call i
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from bench.toolbench import slips
@@ -59,6 +59,12 @@ def _last_has_no_line_end(draft: Draft) -> bool:
         return False
     value = str(list(draft.calls[-1].arguments.values())[-1])
     return bool(value.rpartition("\n")[2].strip())
+
+
+def _glues_several(draft: Draft) -> bool:
+    return _are_several(draft) and all(
+        _last_has_no_line_end(replace(draft, calls=(call,))) for call in draft.calls if call.arguments
+    )
 
 
 def _has(kind: type | tuple[type, ...]) -> Callable[[Draft], bool]:
@@ -165,6 +171,9 @@ FAILURES = (
     Failure("blank lines between calls", slips.blank_lines_between, MARKED, R, _are_several),
     Failure("bold markers", slips.bold_markers, (TAUGHT,), E),
     Failure("a mark of the turn's end", slips.end_of_turn, MARKED, R),
+    Failure("citations behind the end", slips.cited, MARKED, R),
+    Failure("the end indented", slips.only_the_end_indented, (TAUGHT,), R, _has_arguments),
+    Failure("ends on the values' lines", slips.ends_glued, (TAUGHT,), E, _glues_several),
     Failure("opened twice", slips.opened_twice, ("hermes",), E),
     Failure("closed by an opening", slips.closed_by_an_opening, ("hermes",), E),
     Failure("half the opening swallowed", slips.half_swallowed, ("hermes",), E),

@@ -3,13 +3,12 @@
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from bench.toolbench.corpus import Case
 from bench.toolbench.failures import NATIVE
 from bench.toolbench.judging import Read
-from bench.toolbench.kit import KIT, Arguments
+from bench.toolbench.kit import BY_NAME, KIT, Arguments
 from qwen_proxy.chat.events import Batch, TextDelta, ToolArgumentsDelta, ToolCallStart
 from qwen_proxy.chat.request import Tool
 from qwen_proxy.simulator.forms import FOREIGN, taught_block
@@ -20,7 +19,6 @@ from qwen_proxy.toolcalls.reading import CallReading, ReadingOptions
 from qwen_proxy.toolcalls.toolbox import Toolbox
 
 NONCE = "7f3a"
-USUAL = ReadingOptions()
 FORM = Taught(NONCE, MARKERS.call, MARKERS.arg, MARKERS.end)
 
 
@@ -29,9 +27,11 @@ def toolbox() -> Toolbox:
     return Toolbox(tuple(Tool(tool.name, "", tool.schema) for tool in KIT))
 
 
-def reading(nonce: str, options: ReadingOptions = USUAL) -> CallReading:
+def reading(nonce: str) -> CallReading:
     numbers = itertools.count(1)
-    return CallReading(toolbox(), form=MARKERS, nonce=nonce, options=options, ids=lambda: f"call_{next(numbers)}")
+    return CallReading(
+        toolbox(), form=MARKERS, nonce=nonce, options=ReadingOptions(), ids=lambda: f"call_{next(numbers)}"
+    )
 
 
 def read(case: Case | str, pieces: Sequence[str], *, nonce: str | None = None) -> Read:
@@ -82,12 +82,15 @@ def _told(reader: CallReading, batches: Sequence[Batch]) -> Read:
     return Read(tuple(calls), text, tuple(told), bool(unfinished), tuple(broken))
 
 
-def call_text(form: str, content: str) -> str:
+def large_call(content: str) -> Call:
     """A call that writes a file of this content."""
-    call = Call("Write", {"file_path": "/srv/app/file.py", "content": content})
+    return Call("Write", {"file_path": "/srv/app/file.py", "content": content})
+
+
+def call_text(form: str, call: Call) -> str:
     if form in FOREIGN:
         return str(FOREIGN[form](call))
-    return str(taught_block(call, FORM, {"file_path": True, "content": True}))
+    return str(taught_block(call, FORM, BY_NAME[call.name].raw()))
 
 
 def read_cost(pieces: Sequence[str]) -> None:
@@ -96,35 +99,3 @@ def read_cost(pieces: Sequence[str]) -> None:
     for piece in pieces:
         reader.feed([TextDelta(piece)])
     reader.finish()
-
-
-@dataclass(frozen=True)
-class Silence:
-    """Of the reads that bring bytes of a raw value: all, those held before the commit, those behind it in silence."""
-
-    reads: int
-    held: int
-    silent: int
-
-
-def silence(pieces: Sequence[str], options: ReadingOptions = USUAL) -> Silence:
-    """How many reads of a raw value are not followed by anything for the client before the next read.
-
-    A line end, and the beginning of a line as long as it may become a marker, have to wait for what follows; a read
-    that brings nothing else is not counted.
-    """
-    reader = reading(NONCE, options)
-    reads = held = silent = 0
-    before = FORM.parameter("content") + "\n"
-    seen, line = "", ""
-    for piece in pieces:
-        found = reader.feed([TextDelta(piece)])
-        is_raw = before in seen
-        seen = before if is_raw else (seen + piece)[-len(before) - len(piece) :]
-        line = (line + piece).rpartition("\n")[2]
-        may_wait = piece.strip("\r\n") == "" or (len(line) >= len(piece) and "[[".startswith(line[:2]))
-        if is_raw and not may_wait:
-            reads += 1
-            held += not found and not reader.report.committed
-            silent += not found and bool(reader.report.committed)
-    return Silence(reads, held, silent)

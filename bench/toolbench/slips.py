@@ -176,6 +176,22 @@ def end_of_turn(draft: Draft) -> str:
     return damage.joined(draft.blocks()) + "\n<|im_end|>\n"
 
 
+def cited(draft: Draft) -> str:
+    """What an answer ends with where it was searched for: citations, on the last line."""
+    return damage.joined(draft.blocks()) + " [[1]][[2]]"
+
+
+def only_the_end_indented(draft: Draft) -> str:
+    """The last end two spaces in, and all else as it should be."""
+    blocks = draft.blocks()
+    return damage.joined([*blocks[:-1], replace(blocks[-1], closing="  " + blocks[-1].closing)])
+
+
+def ends_glued(draft: Draft) -> str:
+    """Every end on the line of the value before it, and the next call below."""
+    return damage.joined([replace(block, body=block.body.removesuffix("\n")) for block in draft.blocks()])
+
+
 def opened_twice(draft: Draft) -> str:
     return damage.joined([replace(block, opening=block.opening * 2) for block in draft.blocks()])
 

@@ -1,17 +1,19 @@
 """The bars of `make toolbench` that depend on no clock, over a small corpus of its own seed."""
 
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 
 from bench.toolbench import shows
-from bench.toolbench.__main__ import run_corpus
+from bench.toolbench.__main__ import clean_silence, run_corpus
 from bench.toolbench.corpus import Case, pieces
 from bench.toolbench.cost import cut
+from bench.toolbench.draft import TAUGHT
 from bench.toolbench.failures import CLEAN
 from bench.toolbench.judging import Result, Tally
 from bench.toolbench.payloads import Chance, large
-from bench.toolbench.reading import call_text, read, silence
-from qwen_proxy.toolcalls.reading import ReadingOptions
+from bench.toolbench.reading import FORM, call_text, large_call, read
+from bench.toolbench.silence import Silence, silence
+from qwen_proxy.simulator.roles import Call
 
 SEED = 42
 
@@ -44,11 +46,31 @@ def test_a_text_that_shows_a_call_is_no_call() -> None:
         assert not found.is_open, shown.style
 
 
-def test_every_read_of_a_raw_value_is_followed_by_an_event_once_the_call_is_committed() -> None:
-    pieces = cut(call_text("taught", large(20_000)))
-    found = silence(pieces)
-    assert found.silent == 0
-    assert found.held * 20 < 9_000
-    at_once = silence(pieces, ReadingOptions(commit_characters=0))
-    assert (at_once.held, at_once.silent) == (0, 0)
-    assert at_once.reads > 900
+def test_every_read_of_a_raw_value_is_followed_by_an_event() -> None:
+    call = large_call(large(20_000))
+    text = call_text(TAUGHT, call)
+    found = silence(text, [call], FORM, cut(text))
+    assert (found.silent, found.lacking) == (0, 1)
+    assert found.followed > 900
+
+
+def test_what_no_event_follows_may_be_a_marker_or_lacks_a_parameter() -> None:
+    for size in (1, 4, 20):
+        found = clean_silence(partial(cut, size=size), 10)
+        assert found.silent == 0
+        assert found.followed > 100
+
+
+def test_reads_are_told_apart_by_what_follows_them() -> None:
+    call = Call("Bash", {"command": "echo a\n[x"})
+    text = call_text(TAUGHT, call)
+    start = text.index("echo")
+    pieces = [text[:start], "ec", "ho a", "\n", "[", "x", text[start + len("echo a\n[x") :]]
+    assert silence(text, [call], FORM, pieces) == Silence(followed=3, waiting=2)
+
+
+def test_a_read_that_nothing_follows_is_seen() -> None:
+    """As behind a value of which any beginning may turn out to be none of the choices."""
+    call = Call("search_code", {"query": "q", "filters": {"languages": []}, "kind": "exact"})
+    text = call_text(TAUGHT, call)
+    assert silence(text, [call], FORM, cut(text, 1)) == Silence(lacking=1, silent=5)

@@ -1,6 +1,8 @@
 """Whole tasks of coding agents over a simulated model: each step a request, through every way a call can go wrong."""
 
+import asyncio
 import json
+import re
 from typing import Any, Final, NamedTuple
 
 from qwen_proxy.simulator.damage import KINDS
@@ -50,15 +52,23 @@ class Ended(NamedTuple):
 
 
 async def play(gateway: Running, tools: list[dict[str, Any]], prompt: str) -> Ended:
-    """An agent's loop: ask, do what is called (here: number it), tell the results, until an answer makes no call."""
+    """An agent's loop: ask, do what is called (here: number it), tell the results, until an answer makes no call.
+
+    What ends with `length` is asked again, once for each call at most.
+    """
     messages: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
     calls: list[tuple[str, Any]] = []
-    while len(calls) < 10:
+    cut = 0
+    while len(calls) < 10 and cut <= len(calls) + 1:
         body = {"model": "qwen3.7-plus", "messages": messages, "tools": tools}
         async with gateway.client.post("/v1/chat/completions", json=body) as response:
             told = await response.json()
             assert response.status == 200, told
-        message = told["choices"][0]["message"]
+        choice = told["choices"][0]
+        message = choice["message"]
+        if choice["finish_reason"] == "length":
+            cut += 1
+            continue
         if not message.get("tool_calls"):
             return Ended(calls, message["content"])
         messages.append(message)
@@ -78,6 +88,59 @@ async def test_one_script_drives_agents_with_different_tools() -> None:
     assert codex.calls[0][1] == {"cmd": f"printf %s '{CONTENT}' > {PATH}"}
     assert cline.calls[0] == ("editor", {"path": PATH, "new_text": CONTENT})
     assert cline.calls[2] == ("read_files", {"files": [{"path": PATH}]})
+
+
+EXEC: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"cmd": STRING, "justification": STRING, "max_output_tokens": {"type": "number"}, "workdir": STRING},
+    "required": ["cmd"],
+    "additionalProperties": False,
+}
+ASKED: Final = "[[sim call exec_command cmd=\"printf %s 'one two three four'\"]]"
+CUT: Final = re.compile('"(finish_reason|stop_reason|status)":"(length|max_tokens|incomplete)"')
+
+
+def asking(prompt: str) -> dict[str, dict[str, Any]]:
+    """The same question with the same tool in each protocol that tells arguments piece by piece, by its path."""
+    messages = [{"role": "user", "content": prompt}]
+    function = {"name": "exec_command", "parameters": EXEC}
+    return {
+        "/v1/chat/completions": {"messages": messages, "tools": [{"type": "function", "function": function}]},
+        "/v1/messages": {
+            "messages": messages,
+            "tools": [{"name": "exec_command", "input_schema": EXEC}],
+            "max_tokens": 1000,
+        },
+        "/v1/responses": {
+            "input": prompt,
+            "tools": [{"type": "function", "strict": False} | function, {"type": "web_search"}],
+        },
+    }
+
+
+async def test_a_call_that_ends_before_citations_is_whole() -> None:
+    """As Codex has it, which offers a search too: what was searched for stands behind the call, on its last line."""
+    async with running() as gateway:
+        for path, body in asking(f"{ASKED} [[sim pieces 4]] [[sim search one]]").items():
+            for stream in (False, True):
+                sent = {"model": "qwen3.7-plus", "stream": stream} | body
+                async with gateway.client.post(path, json=sent) as response:
+                    told = (await response.text()).replace(": ", ":")
+                assert not CUT.search(told), path
+                assert any(f'"{word}"' in told for word in ("tool_calls", "tool_use", "completed")), path
+                assert "[[" not in told.replace(json.dumps(body["tools"]), ""), path
+                assert stream or "printf %s 'one two three four'" in told, path
+
+
+async def test_a_call_is_told_while_it_is_written() -> None:
+    """The reply stands still within the value, and what there is of it has come nevertheless."""
+    async with running() as gateway:
+        for path, body in asking(f"{ASKED} [[sim pieces 4]] [[sim stall 20]]").items():
+            sent = {"model": "qwen3.7-plus", "stream": True} | body
+            async with gateway.client.post(path, json=sent) as response, asyncio.timeout(20):
+                async for line in response.content:
+                    if b"printf" in line:
+                        break
 
 
 async def test_a_model_that_writes_another_form_throughout_does_the_same_work() -> None:

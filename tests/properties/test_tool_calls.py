@@ -52,6 +52,7 @@ PIECES = (
         "[[end 7f3a]]",
     ),
     *("[[call 7f3b Write]]\n", "[[end 7f3b]]", "[[call 0123 Write]]\n", "[[end 0123]]", "[[result 7f3a #1 Read]]\n"),
+    *("[[call 7f3a Bash]]\n[[arg 7f3a command]]\n", "[[arg 7f3a timeout]]", "\n  [[end 7f3a]]", "**", "  ", "[[1]]"),
     *("[[arg 7f3a limit]]\n", "[[arg 7f3a limit]]\r\n", "5\n", "12", "[[end 7f3a", "[[", " [[end 7f3a]] \n"),
     *(
         "<tool_call>",
@@ -107,6 +108,42 @@ def test_where_a_reply_is_cut_decides_nothing(text: str, at: list[int], options:
     noticed = whole.report
     if not (noticed.calls or noticed.invalid or noticed.dropped or noticed.result_invented or options.withhold_text):
         assert whole.text == text
+
+
+BASH = "[[call 7f3a Bash]]\n[[arg 7f3a command]]\n"
+ENDS = (
+    *("[[end 7f3a]]", "\n[[end 7f3a]]", "\n[[end 7f3", "[[end]]", "\n[[end]]", "\n[[end 7f3b]]", f"\n{BASH}", BASH),
+    *("[[arg 7f3a timeout]]", "\n[[arg 7f3a timeout]]\n5", "\n[[arg 7f3a timeout]]\nnull", "[[1]]", "[", "[["),
+    *("ls", "x", "\n", "\n", "\r\n", "\r", " ", "   ", "\t", "*", "**", "_", "\n[[result 7f3a #1 Bash]]\n"),
+)
+
+
+@given(st.lists(st.sampled_from(ENDS), max_size=9).map("".join), cuts, st.booleans())
+def test_where_a_call_that_streams_ends_does_not_depend_on_cuts(text: str, at: list[int], has_cr: bool) -> None:
+    text = BASH + text
+    if has_cr:
+        text = text.replace("]]\n", "]]\r\n")
+    whole = Reply([text], reading())
+    for cut in (pieces(text, at), list(text)):
+        reply = Reply(cut, reading())
+        assert (reply.events, reply.report.calls, reply.report.cut) == (
+            whole.events,
+            whole.report.calls,
+            whole.report.cut,
+        )
+        assert (reply.report.repairs, reply.report.dropped) == (whole.report.repairs, whole.report.dropped)
+    held = Reply([text], reading(ReadingOptions(strict=frozenset({"Bash"}))))
+    if not whole.report.cut and not whole.report.invalid:
+        assert whole.calls == held.calls
+
+
+@given(transcripts)
+def test_a_call_that_streams_says_what_it_says_if_it_is_held(text: str) -> None:
+    """Or it is cut: a call that was held could be read once more, leniently, when it was over."""
+    streamed = Reply([text], reading(ReadingOptions(stop_after_first=True)))
+    held = Reply([text], reading(ReadingOptions(stop_after_first=True, strict=frozenset(tool.name for tool in TOOLS))))
+    if streamed.calls and not streamed.report.invalid:
+        assert streamed.calls == held.calls
 
 
 @given(st.lists(st.sampled_from([piece for piece in PIECES if piece.isalpha() or piece.isspace()])).map("".join), cuts)

@@ -1,16 +1,18 @@
 """A call of the taught form on its way to the client: held until it is sure enough, then streamed. Pure.
 
-| state     | leaves it when                                                          | for             |
-|-----------|-------------------------------------------------------------------------|-----------------|
-| held      | it is complete                                                          | given whole     |
-| held      | it is long, what is complete is valid, and the open value may be streamed | committed       |
-| committed | it ends; a value that is left open then is never closed                 | over            |
+| state     | leaves it when                                                                        | for         |
+|-----------|---------------------------------------------------------------------------------------|-------------|
+| held      | it is complete                                                                        | given whole |
+| held      | it has text of a value that may be streamed, what is complete is valid, and it either | committed   |
+|           | lacks no other required parameter or is long                                          |             |
+| committed | it ends; a value that is left open then is never closed                               | over        |
 
 A tool that is strict is only ever told whole. What was sent is at any time a prefix of the final JSON.
 """
 
 from typing import Final
 
+from qwen_proxy.toolcalls.coercion import NULL
 from qwen_proxy.toolcalls.prepare import Prepared, from_pairs, from_value, parameter_value, resolve_key
 from qwen_proxy.toolcalls.readers.taught import CUT, ArgumentOpened, ArgumentText, CallEnded, TaughtEvent
 from qwen_proxy.toolcalls.repair import repaired
@@ -26,10 +28,11 @@ class TaughtCall:
     """One call of one tool. Feed what its reader tells; what is to be sent comes back.
 
     committed: a part of it was sent, so that there is no way back. cut: it ended within a value, or before it was
-    sure that nothing is missing. prepared: the whole of a call that ended uncommitted.
+    sure that nothing is missing. prepared: the whole of a call that ended uncommitted. commit_characters: how long it
+    may be before it is committed with something missing; None holds it to its end.
     """
 
-    def __init__(self, tool: OfferedTool, *, commit_characters: int) -> None:
+    def __init__(self, tool: OfferedTool, *, commit_characters: int | None) -> None:
         self.committed = False
         self.is_over = False
         self.cut = False
@@ -45,8 +48,10 @@ class TaughtCall:
         self._held = 0
         self._is_sound = True
         self._seen: set[str] = set()
+        self._left_out = 0  # of those, what is not sent
         self._is_streamable = False  # the open value may be sent before its end
         self._streams = False  # and is
+        self._lacks_nothing = False  # once the open value is there, all that is required is
         self._sent = ""  # what of the arguments is to be sent next
 
     def feed(self, events: list[TaughtEvent]) -> str:
@@ -72,14 +77,23 @@ class TaughtCall:
             self._body.append(text)
         else:
             self._value.append(text)
-        if self.committed:
+        if self.committed or self._commit_at is None:
             return
         self._held += len(text)
-        if self._held >= self._commit_at and self._may_commit():
+        if self._may_commit(self._commit_at):
             self._commit()
 
-    def _may_commit(self) -> bool:
-        return self._is_streamable and self._is_sound and not self._body
+    def _may_commit(self, size: int) -> bool:
+        is_sure = self._is_streamable and self._is_sound and not self._body
+        return is_sure and (self._lacks_nothing or self._held >= size)
+
+    def _completes(self, key: str) -> bool:
+        """Whether with this parameter all is given that the schema asks for, and nothing that it does not name.
+
+        Of a schema that says more than that, such as `anyOf`, only the whole can tell.
+        """
+        given = self._seen | {resolve_key(self._tool, key, self._seen)}
+        return self._tool.is_plain and given.issuperset(self._tool.required) and given.issubset(self._tool.parameters)
 
     def _may_stream(self, key: str) -> bool:
         meant = resolve_key(self._tool, key, self._seen)
@@ -99,7 +113,9 @@ class TaughtCall:
     def _open_value(self, key: str) -> None:
         self._key, self._value, self._streams = key, [], False
         self._is_streamable = self._may_stream(key)
-        if self.committed and self._is_streamable:
+        if not self.committed:
+            self._lacks_nothing = self._is_streamable and self._completes(key)
+        elif self._is_streamable:
             self._stream_value(key)
 
     def _stream_value(self, written: str) -> None:
@@ -108,7 +124,7 @@ class TaughtCall:
         self._value = []
 
     def _separator(self) -> str:
-        return "," if self._seen else ""
+        return "," if len(self._seen) > self._left_out else ""
 
     def _take_key(self, written: str) -> str:
         key = resolve_key(self._tool, written, self._seen)
@@ -119,15 +135,24 @@ class TaughtCall:
 
     def _member(self, written: str, text: str) -> None:
         """Send a whole member."""
-        if resolve_key(self._tool, written, self._seen) in self._seen:
+        key = resolve_key(self._tool, written, self._seen)
+        if key in self._seen:
             self.repairs.append(DUPLICATE)
             return
         separator = self._separator()
-        key = self._take_key(written)
+        self._take_key(written)
         value = parameter_value(self._tool, key, text)
+        if value.value is None and self._may_be_left_out(key):
+            self._left_out += 1
+            self.repairs.append(NULL)
+            return
         self.repairs += value.repairs
         self.errors += self._tool.parameter_errors(key, value.value)
         self._sent += f"{separator}{encode(key)}:{value.text}"
+
+    def _may_be_left_out(self, key: str) -> bool:
+        parameter = self._tool.parameters.get(key)
+        return parameter is not None and key not in self._tool.required and "null" not in parameter.types
 
     def _close_value(self) -> None:
         if self._key is None:

@@ -28,7 +28,10 @@ class Opening(NamedTuple):
 
 
 class Spelled:
-    """The markers of a form with one spelling of the nonce. Only what is alone on its line and exact is one."""
+    """The markers of a form with one spelling of the nonce. Only what is alone on its line and exact is one.
+
+    end: the marker of a call's end. argument: how that of a parameter begins.
+    """
 
     def __init__(self, form: Form, nonce: str) -> None:
         self.nonce = nonce
@@ -38,6 +41,7 @@ class Spelled:
             for kind, template in (("arg", form.arg), ("call", form.call), ("result", form.result))
             for head, _, tail in (_around_name(template),)
         )
+        self.argument = self._named[0][1]
 
     def marker(self, line: str) -> Marker | None:
         """What a line is, without its line feed."""

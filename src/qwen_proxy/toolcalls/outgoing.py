@@ -28,7 +28,8 @@ class ReadingOptions(Struct, frozen=True, kw_only=True):
 
     forms_off: of FOREIGN_FORMS and `native`, those that are not read. strict: names of tools whose calls are told
     whole, besides those that say so. invalid_as_text: what could not be made a call is given as text at the end,
-    if there is no call at all; else it is in the report alone.
+    if there is no call at all; else it is in the report alone. commit_characters: how much of a call that still lacks
+    something is held.
     """
 
     stop_after_first: bool = False

@@ -1,11 +1,11 @@
 """Calls out of a reply's text, for the client as events. Pure.
 
-| state   | text goes to                       | until                                                        |
-|---------|------------------------------------|--------------------------------------------------------------|
-| text    | the arbiter, and what it lets pass | it says that a call begins                                   |
-| taught  | readers/taught.py, arguments.py    | the end marker; streamed once it is committed                |
-| foreign | another reader, which holds it all | it has calls, or it is text after all                        |
-| done    | nowhere                            | a result was invented, too many calls, or one was all wanted |
+| state   | text goes to                         | until                                                        |
+|---------|--------------------------------------|--------------------------------------------------------------|
+| text    | the arbiter, and what it lets pass   | it says that a call begins                                   |
+| taught  | readers/inline_ends.py, arguments.py | the end marker; streamed once it is committed                |
+| foreign | another reader, which holds it all   | it has calls, or it is text after all                        |
+| done    | nowhere                              | a result was invented, too many calls, or one was all wanted |
 
 Behind the first call only further calls count; other text is dropped.
 """
@@ -31,9 +31,10 @@ from qwen_proxy.toolcalls.readers.bare_json import BareReader
 from qwen_proxy.toolcalls.readers.base import MAX_CALL_CHARACTERS, CallsRead, NotACall, Outcome, Reader
 from qwen_proxy.toolcalls.readers.bracket import BracketReader
 from qwen_proxy.toolcalls.readers.fenced import FencedReader
+from qwen_proxy.toolcalls.readers.inline_ends import InlineEnds
 from qwen_proxy.toolcalls.readers.loose import read_loosely
 from qwen_proxy.toolcalls.readers.tags import FunctionReader, InvokeReader
-from qwen_proxy.toolcalls.readers.taught import TaughtReader
+from qwen_proxy.toolcalls.readers.taught import LOOSE
 from qwen_proxy.toolcalls.readers.tool_call_tag import ToolCallTagReader
 from qwen_proxy.toolcalls.repair import repaired
 from qwen_proxy.toolcalls.report import InvalidCall, ReadingReport
@@ -45,7 +46,6 @@ TAUGHT: Final = "taught"
 NATIVE: Final = "native"
 NEAR_NONCE: Final = "near_nonce"
 FENCE: Final = "fence"
-LOOSE: Final = "loose_markers"
 SWALLOWED: Final = "opening_swallowed"
 _READERS: Final = {
     "tool_call": ToolCallTagReader,
@@ -67,7 +67,7 @@ _IN_THINKING: Final = ("<tool_call>", "<function=", "[TOOL CALL]")
 class _Taught(NamedTuple):
     """A call of the taught form that is being read. tool: None if it is not offered, or not known yet."""
 
-    reader: TaughtReader
+    reader: InlineEnds
     call: TaughtCall
     tool: OfferedTool | None
     name: str
@@ -212,10 +212,10 @@ class CallReading:
         spelling = opening.spelling if opening else self._markers.nonce
         repairs = (renamed, FENCE if begun.fence else "", "" if opening is None or opening.is_exact else NEAR_NONCE)
         self._taught = _Taught(
-            TaughtReader(self._markers, spelling),
+            InlineEnds(self._markers, spelling),
             TaughtCall(
                 tool or OfferedTool(Tool(name)),
-                commit_characters=MAX_CALL_CHARACTERS * 2 if is_held else self._options.commit_characters,
+                commit_characters=None if is_held else self._options.commit_characters,
             ),
             tool,
             name,
@@ -275,7 +275,8 @@ class CallReading:
         found = self._loosely(taught, source, is_cut=call.cut)
         if found is not None:
             tool, prepared, end = found
-            self._outgoing.whole_call(tool, prepared, TAUGHT, (*repairs, SWALLOWED if taught.is_swallowed else LOOSE))
+            repairs = (*repairs, SWALLOWED if taught.is_swallowed else LOOSE)
+            self._outgoing.whole_call(tool, prepared, TAUGHT, tuple(dict.fromkeys(repairs)))
             return source[end:] + rest if end >= 0 else rest
         errors = call.prepared.errors if call.prepared and tool is not None else ()
         if call.cut:

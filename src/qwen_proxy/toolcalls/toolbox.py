@@ -15,6 +15,10 @@ MAX_NAME_CHARACTERS: Final = 128
 _PREFIXES: Final = re.compile(r"^(?:functions?|tools?|default_api|mcp)[.:/]+", re.IGNORECASE)
 _NOT_WORD: Final = re.compile(r"[^0-9a-z]+")
 _QUOTES: Final = " \t\"'`*"
+_PLAIN_KEYWORDS: Final = frozenset(
+    ("type", "properties", "required", "additionalProperties", "$schema", "$id", "title", "description")
+    + ("$defs", "definitions", "examples", "$comment")
+)
 
 
 class Parameter(NamedTuple):
@@ -28,7 +32,10 @@ class Parameter(NamedTuple):
 
 
 class OfferedTool:
-    """One tool. `root` is its schema, an empty object where the client gave none."""
+    """One tool. `root` is its schema, an empty object where the client gave none.
+
+    is_plain: arguments are valid if each value is and all that are required are there; nothing concerns the whole.
+    """
 
     def __init__(self, tool: Tool) -> None:
         self.tool = tool
@@ -46,6 +53,7 @@ class OfferedTool:
         self.required = tuple(str(name) for name in cast(list[object], required)) if isinstance(required, list) else ()
         extra: object = top.get("additionalProperties")
         self.takes_others = bool(extra) or "patternProperties" in top
+        self.is_plain = _PLAIN_KEYWORDS.issuperset(self.root)
         self._compiled: Compiled | None = None
         self._of_parameters: dict[str, Callable[[object], tuple[str, ...]]] = {}
 

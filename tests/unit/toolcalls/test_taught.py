@@ -3,7 +3,9 @@
 import pytest
 
 from qwen_proxy.chat.events import TextDelta, ToolArgumentsDelta, ToolCallStart
+from qwen_proxy.chat.request import Tool
 from qwen_proxy.toolcalls.reading import ReadingOptions
+from qwen_proxy.toolcalls.toolbox import Toolbox
 from tests.support.calls import read, read_split, reading
 
 WRITE = "[[call 7f3a Write]]\n[[arg 7f3a file_path]]\na.py\n[[arg 7f3a content]]\nprint(1)\n\n[[end 7f3a]]"
@@ -112,9 +114,45 @@ def test_a_cut_value_is_never_closed() -> None:
 
 
 def test_a_cut_call_that_is_not_committed_is_told_in_the_report_alone() -> None:
-    reply = read("[[call 7f3a Bash]]\n[[arg 7f3a command]]\nrm -rf /home/u")
+    reply = read("[[call 7f3a Write]]\n[[arg 7f3a content]]\nrm -rf /home/u")
     assert (reply.events, reply.report.cut) == ([], True)
-    assert [(call.name, call.errors) for call in reply.report.invalid] == [("Bash", ("it was cut off",))]
+    assert [(call.name, call.errors) for call in reply.report.invalid] == [("Write", ("it was cut off",))]
+
+
+def test_a_call_that_lacks_nothing_else_streams_from_the_first_character_of_its_value() -> None:
+    read = reading()
+    assert read.feed([TextDelta(WRITE[: WRITE.index("print")])]) == []
+    assert read.feed([TextDelta("p")]) == [
+        ToolCallStart("call_1", "Write"),
+        ToolArgumentsDelta('{"file_path":"a.py","content":"p'),
+    ]
+    assert read.feed([TextDelta("rint")]) == [ToolArgumentsDelta("rint")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[call 7f3a Write]]\n[[arg 7f3a content]]\nx = 1",
+        "[[call 7f3a Read]]\n[[arg 7f3a limit]]\nmany\n[[arg 7f3a file_path]]\na.py",
+        "[[call 7f3a Bash]]\n[[arg 7f3a nothing]]\nx\n[[arg 7f3a command]]\nls",
+        "[[call 7f3a Bash]]\nls\n[[arg 7f3a command]]\nls",
+        "[[call 7f3a bash]]\n[[arg 0000 command]]\nls",
+    ],
+)
+def test_a_call_that_may_still_be_wrong_is_held(text: str) -> None:
+    assert reading().feed([TextDelta(text)]) == []
+
+
+def test_a_call_whose_schema_concerns_the_whole_is_held() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "maxProperties": 1}
+    text = "[[call 7f3a one]]\n[[arg 7f3a a]]\nx"
+    assert reading(toolbox=Toolbox((Tool("one", "", schema),))).feed([TextDelta(text)]) == []
+
+
+def test_an_optional_null_that_comes_late_is_left_out() -> None:
+    text = "[[call 7f3a Bash]]\n[[arg 7f3a command]]\nls\n[[arg 7f3a timeout]]\nnull\n[[end 7f3a]]"
+    reply = read(text)
+    assert (reply.calls, dict(reply.report.repairs)) == ([("Bash", {"command": "ls"})], {"null": 1})
 
 
 def test_half_an_end_marker_at_the_end_is_one() -> None:

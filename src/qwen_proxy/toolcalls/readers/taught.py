@@ -25,7 +25,8 @@ class ArgumentText(NamedTuple):
 
 
 class CallEnded(NamedTuple):
-    """how: empty for an end marker; `half_end`, `near_end` or `missing_end` for what passes as one; `cut` for none.
+    """how: empty for an end marker; `half_end`, `near_end`, `missing_end` (another call begins) or `loose_markers`
+    (readers/inline_ends.py) for what passes as one; `cut` for none.
 
     behind_line: the line before the end is whole.
     """
@@ -36,25 +37,31 @@ class CallEnded(NamedTuple):
 
 TaughtEvent = ArgumentOpened | ArgumentText | CallEnded
 CUT = "cut"
+MISSING = "missing_end"
+LOOSE = "loose_markers"
 
 
 class TaughtReader:
-    """One call, from behind the line that opened it. Once `rest` is not None it is over, and that is what follows."""
+    """One call, from behind the line that opened it. Once `rest` is not None it is over, and that is what follows.
 
-    def __init__(self, markers: Markers, spelling: str) -> None:
+    has_cr: the last marker line ended in CR LF, so the line feed that belongs to the next one brings a CR too. held:
+    what may be a marker, or what belongs to one, also once the text has broken off.
+    """
+
+    def __init__(self, markers: Markers, spelled: Spelled) -> None:
         self.rest: str | None = None
+        self.has_cr = False
+        self.held = ""
         self._markers = markers
-        self._spelled = markers.exact if spelling == markers.nonce else Spelled(markers.form, spelling)
+        self._spelled = spelled
         self._lead = "\n" + markers.lead
-        self._held = ""
         self._is_line_start = True  # what is held, or comes next, stands at the start of a line
-        self._has_cr = False  # the last marker line ended in CR LF, so the next one's line feed brings a CR too
 
     def feed(self, text: str) -> list[TaughtEvent]:
         """What the text adds. All but what may be a marker is told at once."""
-        buffer = self._held + text
-        if not self._is_line_start and not self._has_cr and self._lead[:2] not in buffer and buffer[-1] != "\n":
-            self._held = ""
+        buffer = self.held + text
+        if not self._is_line_start and not self.has_cr and self._lead[:2] not in buffer and buffer[-1] != "\n":
+            self.held = ""
             return [ArgumentText(buffer)]  # the usual case, in the middle of a value
         events: list[TaughtEvent] = []
         told = look = 0
@@ -73,10 +80,10 @@ class TaughtReader:
                     if marker.kind == "arg":
                         events.append(ArgumentOpened(marker.name))
                         told = look = end + 1
-                        self._is_line_start, self._has_cr = True, line.endswith("\r")
+                        self._is_line_start, self.has_cr = True, line.endswith("\r")
                         continue
                     ends = marker.kind == "end"
-                    return self._over(events, "" if ends else "missing_end", buffer[end + 1 if ends else line_at :])
+                    return self._over(events, "" if ends else MISSING, buffer[end + 1 if ends else line_at :])
                 if self._markers.is_near_end(line):
                     follows, at = self._behind_near_end(buffer, end + 1)
                     if follows is None:
@@ -86,19 +93,19 @@ class TaughtReader:
                         return self._over(events, "near_end", buffer[at:])
             look, self._is_line_start = line_at, False
         _tell(events, buffer[told:cut])
-        self._held = buffer[cut:]
+        self.held = buffer[cut:]
         return events
 
     def finish(self) -> list[TaughtEvent]:
         """The text has ended within the call."""
-        events = self.feed("\n") if self._marker(self._held.rpartition("\n")[2]) else []
+        events = self.feed("\n") if self._marker(self.held.rpartition("\n")[2]) else []
         if self.rest is not None:
             return events
-        held, self._held, self.rest = self._held, "", ""
+        held, self.rest = self.held, ""
         before, feed, last = held.rstrip().rpartition("\n")
         if self._markers.is_half_end(last) or (feed and self._markers.is_near_end(last)):
             # What is held before the last line only looked like an end: a value may hold such a line.
-            _tell(events, before.removesuffix("\r") if self._has_cr else before)
+            _tell(events, before.removesuffix("\r") if self.has_cr else before)
             return [*events, CallEnded("half_end" if self._markers.is_half_end(last) else "near_end")]
         line, _, behind = held.removeprefix("\r").removeprefix("\n").partition("\n")
         if self._markers.is_near_end(line):
@@ -127,7 +134,7 @@ class TaughtReader:
                 if buffer.endswith(self._lead[:size]):
                     at -= size
                     break
-        if self._has_cr and at > told and buffer[at - 1] == "\r":
+        if self.has_cr and at > told and buffer[at - 1] == "\r":
             at -= 1
         return at, line_at
 
