@@ -1,6 +1,7 @@
 """What happened to one request: for its log line, and for what it is to be charged."""
 
 from collections.abc import Callable, Sequence
+from math import ceil
 
 from msgspec import Struct, structs
 
@@ -16,7 +17,8 @@ class Trace(Struct):
 
     account_id: as `backend.account_name` gives it. model: the backend's own id of it. usage: of a reply that came to
     its end. reply: of the last try, as far as it has come. partial_bytes: of the choices that were taken up without
-    usage. tools: of the last try whose prompt taught some. verdicts: on replies that were unfit, in order.
+    usage; unfinished_share: which part of the prompts they answer. tools: of the last try whose prompt taught some.
+    verdicts: on replies that were unfit, in order.
     """
 
     request_id: str
@@ -28,6 +30,7 @@ class Trace(Struct):
     usage: Usage | None = None
     reply: ReplyShaper | None = None
     partial_bytes: int = 0
+    unfinished_share: float = 1.0
     tools: ToolReply | None = None
     verdicts: list[str] = []
 
@@ -44,6 +47,8 @@ class Trace(Struct):
         self.account_id, self.backend, self.model = told.account_id, told.backend, told.model or self.model
         self.usage = usage_of_all([choice.usage for choice in choices], for_each)
         self.partial_bytes = sum(choice.unfinished_bytes for choice in choices)
+        groups = [choices[first : first + for_each] for first in range(0, len(choices), for_each)]
+        self.unfinished_share = sum(_is_unfinished(group) for group in groups) / len(groups)
 
     @property
     def unfinished_bytes(self) -> int:
@@ -61,7 +66,16 @@ class Trace(Struct):
         rest = self.unfinished_bytes
         if not rest and (self.usage is not None or not (has_left and self.account_id)):
             return self.usage
-        known = self.usage or Usage(prompt_tokens=prompt_tokens(), completion_tokens=0, origin=UsageOrigin.COUNTED)
+        known = self.usage or Usage(prompt_tokens=0, completion_tokens=0)
         return structs.replace(
-            known, completion_tokens=known.completion_tokens + tokens_in(rest), origin=UsageOrigin.COUNTED
+            known,
+            prompt_tokens=known.prompt_tokens + ceil(self.unfinished_share * prompt_tokens()),
+            completion_tokens=known.completion_tokens + tokens_in(rest),
+            origin=UsageOrigin.COUNTED,
         )
+
+
+def _is_unfinished(answers: Sequence[Trace]) -> bool:
+    """Whether an account was at work on a prompt, of which no reply came to its end, which would tell of the prompt."""
+    was_asked = any(answer.account_id or answer.unfinished_bytes for answer in answers)
+    return was_asked and all(answer.usage is None for answer in answers)

@@ -68,6 +68,15 @@ def test_a_failure_that_brought_nothing_has_used_nothing_and_a_client_that_left_
     assert used(trace, has_left=True) == (100, 0)
 
 
+def test_prompts_whose_replies_broke_off_count_and_those_that_were_not_asked_yet_do_not() -> None:
+    line = Trace("r")
+    cut = Trace("r", account_id="a", reply=reply("x" * 9))
+    line.take_up([Trace("r", account_id="a", usage=UPSTREAMS), cut, Trace("r"), Trace("r")], 1)
+    assert used(line, has_left=True) == (7 + 25, 5 + 3)
+    line.take_up([cut, cut, Trace("r"), Trace("r")], 2)
+    assert used(line, has_left=True) == (50, 6)
+
+
 @pytest.mark.parametrize("has_left", [False, True])
 def test_a_reply_that_broke_off_has_used_what_had_come(has_left: bool) -> None:
     assert used(Trace("r", account_id="a", reply=reply("x" * 10, "ж" * 10)), has_left=has_left) == (100, 10)
