@@ -6,7 +6,7 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
-from anthropic.types import MessageParam
+from anthropic.types import MessageParam, ToolUnionParam
 
 from qwen_proxy.simulator import Scenario, quota
 from tests.support.freed import freed
@@ -91,13 +91,14 @@ async def test_no_token_is_asked_of_nobody() -> None:
 
 async def test_a_search_gives_the_blocks_of_anthropics_own() -> None:
     async with running() as gateway, sdk(gateway) as client:
-        messages = said("[[sim search both]] [[sim say Well then]]")
-        reply = await client.messages.create(
-            model=MODEL,
-            max_tokens=400,
-            messages=messages,
-            tools=[{"type": "web_search_20250305", "name": "web_search"}],
-        )
+        messages = said("The tides of today? [[sim search both]] [[sim say Well then]]")
+        tools: list[ToolUnionParam] = [{"type": "web_search_20250305", "name": "web_search"}]
+        reply = await client.messages.create(model=MODEL, max_tokens=400, messages=messages, tools=tools)
+        async with client.messages.stream(model=MODEL, max_tokens=400, messages=messages, tools=tools) as stream:
+            streamed = await stream.get_final_message()
+        for each in (reply, streamed):
+            asked = each.content[0]
+            assert asked.type == "server_tool_use" and asked.input.get("query")
         assert [block.type for block in reply.content] == ["server_tool_use", "web_search_tool_result", "text"]
         found = reply.content[1]
         assert found.type == "web_search_tool_result" and isinstance(found.content, list)

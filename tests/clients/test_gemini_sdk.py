@@ -93,11 +93,12 @@ async def test_an_answer_of_a_schema() -> None:
 async def test_a_search_gives_its_grounds() -> None:
     async with running() as gateway, sdk(gateway) as client:
         config = types.GenerateContentConfig(tools=[types.Tool(google_search=types.GoogleSearch())])
-        asked = "[[sim search both]] [[sim say Well then]]"
+        asked = "The tides of today? [[sim search both]] [[sim say Well then]]"
         reply = await client.models.generate_content(model=MODEL, contents=asked, config=config)
         assert reply.candidates is not None and reply.candidates[0].grounding_metadata is not None
         chunks = reply.candidates[0].grounding_metadata.grounding_chunks or []
         assert [chunk.web and chunk.web.uri for chunk in chunks] == ["https://example.com/a", "https://example.org/b"]
+        assert reply.candidates[0].grounding_metadata.web_search_queries
 
 
 async def test_tokens_are_counted_and_models_listed_and_shown() -> None:

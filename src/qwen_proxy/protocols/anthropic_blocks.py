@@ -59,9 +59,9 @@ def call_id(id: str) -> str:
     return id if id.startswith("toolu_") else f"toolu_{id}"
 
 
-def search(sources: Sequence[Source], use_id: str) -> tuple[Block, Block]:
-    """A search of the web and what it found. The upstream doesn't tell what it searched for."""
-    use: Block = {"type": "server_tool_use", "id": use_id, "name": "web_search", "input": {}}
+def search(sources: Sequence[Source], use_id: str, query: Block) -> tuple[Block, Block]:
+    """A search of the web and what it found. query: as `searched_for` has it."""
+    use: Block = {"type": "server_tool_use", "id": use_id, "name": "web_search", "input": query}
     found = [
         {
             "type": "web_search_result",
@@ -75,11 +75,17 @@ def search(sources: Sequence[Source], use_id: str) -> tuple[Block, Block]:
     return use, {"type": "web_search_tool_result", "tool_use_id": use_id, "content": found}
 
 
+def searched_for(queries: Sequence[str]) -> Block:
+    """The input of a search, which has one query; nothing in it where the upstream does not tell."""
+    return {"query": "; ".join(queries)} if queries else {}
+
+
 def blocks(
     parts: Iterable[Reasoned | Said | Called | MediaOutput],
     sources: Sequence[Source],
     use_id: str,
     *,
+    queries: Sequence[str],
     is_omitted: bool,
     is_single: bool,
 ) -> list[Block]:
@@ -106,7 +112,7 @@ def blocks(
         made.append(text(said))
     if sources:
         place = next((i for i, block in enumerate(made) if block["type"] == "text"), len(made))
-        made[place:place] = search(sources, use_id)
+        made[place:place] = search(sources, use_id, searched_for(queries))
     return made
 
 

@@ -93,7 +93,12 @@ class MessagesCall(Struct, frozen=True, kw_only=True):
         parts = [part for part in result.parts if manner.shows_thinking or not isinstance(part, Reasoned)]
         sources = result.sources if manner.searches else ()
         content = blocks.blocks(
-            parts, sources, _search_id(facts, 0), is_omitted=manner.omits_thinking, is_single=manner.is_single
+            parts,
+            sources,
+            _search_id(facts, 0),
+            queries=result.queries,
+            is_omitted=manner.omits_thinking,
+            is_single=manner.is_single,
         )
         end = blocks.stopped(result.finish, has_calls=any(isinstance(part, Called) for part in parts))
         used = blocks.usage(result.usage or NOTHING_USED, 1 if sources else 0)
@@ -155,6 +160,7 @@ class EventWriter:
         self._usage = NOTHING_USED
         self._has_calls = self._has_text = False
         self._searches = 0
+        self._queries: list[str] = []  # of the search whose results are to come
         # A run is neighbouring events of one type; the key is that type.
         self.writers: Final[dict[type[ChatEvent], Callable[..., bytes]]] = {
             ReplyStart: self._nothing,
@@ -252,12 +258,19 @@ class EventWriter:
         return self._text([TextDelta(media_text(event)) for event in run])
 
     def _sources(self, run: Iterable[SourcesFound]) -> bytes:
-        sources = [source for event in run for source in event.sources]
+        events = list(run)
+        sources = [source for event in events for source in event.sources]
+        self._queries += [query for event in events for query in event.queries]
         if not sources or not self._manner.searches or (self._manner.is_single and self._has_text):
             return b""
-        use, found = blocks.search(sources, _search_id(self._facts, self._searches))
+        query = blocks.searched_for(self._queries)
+        self._queries.clear()
+        use, found = blocks.search(sources, _search_id(self._facts, self._searches), {})
         self._searches += 1
-        return self._begin(use) + self._begin(found) + self._close()
+        written = self._begin(use, b'"type":"input_json_delta","partial_json":')
+        if query:
+            written += self._delta(_json(query).decode())
+        return written + self._begin(found) + self._close()
 
     def _used(self, run: Iterable[Usage]) -> bytes:
         (self._usage,) = run

@@ -91,6 +91,7 @@ class ChunkWriter:
         self._arguments: list[str] = []
         self._is_malformed = False
         self._sources: list[Source] = []
+        self._queries: list[str] = []
         self._usage: dict[str, object] = {}
         self._logprobs = LogprobsTeller()
         # A run is neighbouring events of one type; the key is that type.
@@ -172,7 +173,9 @@ class ChunkWriter:
         return self._part(part)
 
     def _found(self, run: Iterable[SourcesFound]) -> bytes:
-        self._sources += [source for event in run for source in event.sources]
+        for event in run:
+            self._sources += event.sources
+            self._queries += event.queries
         return b""
 
     def _used(self, run: Iterable[Usage]) -> bytes:
@@ -183,7 +186,7 @@ class ChunkWriter:
     def _finish(self, run: Iterable[Finish]) -> bytes:
         (event,) = run
         closed = self._closed()
-        end = _end(event, self._sources, is_malformed=self._is_malformed)
+        end = _end(event, self._sources, self._queries, is_malformed=self._is_malformed)
         # A content without a part would make the SDK's chat forget the whole turn.
         candidate: dict[str, object] = {"content": {"role": "model", "parts": [{"text": ""}]}, "index": self._index}
         return closed + self._chunk(candidate | end | self._logprobs.average(), self._usage)
@@ -205,7 +208,7 @@ def _candidate(result: ChatResult, index: int, shows_thoughts: bool) -> dict[str
                 parts.append({"text": media_text(part)})
             case _:
                 parts.append({"text": part.text})
-    end = _end(result.finish, result.sources, is_malformed=is_malformed)
+    end = _end(result.finish, result.sources, result.queries, is_malformed=is_malformed)
     teller = LogprobsTeller()
     known = teller.result(result.logprobs) | teller.average()
     return {"content": {"role": "model", "parts": parts}, "index": index} | end | known
@@ -219,14 +222,16 @@ def _call(called: Called) -> dict[str, object] | None:
     return {"functionCall": {"id": called.call_id, "name": called.name, "args": args}}
 
 
-def _end(finish: Finish, sources: Sequence[Source], *, is_malformed: bool) -> dict[str, object]:
+def _end(finish: Finish, sources: Sequence[Source], queries: Sequence[str], *, is_malformed: bool) -> dict[str, object]:
     """A call that can't be told is left out, and is why the reply ended, unless it was cut."""
     is_cut = finish.reason is FinishReason.LENGTH
     reason = "MALFORMED_FUNCTION_CALL" if is_malformed and not is_cut else _REASONS[finish.reason]
-    if not sources:
-        return {"finishReason": reason}
-    found = [{"web": {"uri": source.url, "title": source.title or source.url}} for source in sources]
-    return {"finishReason": reason, "groundingMetadata": {"groundingChunks": found}}
+    found: dict[str, object] = {}
+    if sources:
+        found["groundingChunks"] = [{"web": {"uri": each.url, "title": each.title or each.url}} for each in sources]
+    if queries:
+        found["webSearchQueries"] = queries
+    return {"finishReason": reason, **({"groundingMetadata": found} if found else {})}
 
 
 _REASONS: Final = {

@@ -232,6 +232,18 @@ def test_sources_are_told_as_anthropics_search_only_to_who_asked_for_it():
     assert [block["type"] for block in whole(SOURCES, TextDelta("So"))["content"]] == ["text"]
 
 
+def test_what_was_searched_for_is_the_searchs_input():
+    manner = Manner(searches=True)
+    asked: Batch = [SourcesFound((), ("tides", "moon"))]
+    told = events(asked, [SOURCES], [SourcesFound(SOURCES.sources)], [TextDelta("So"), USAGE, STOP], manner=manner)
+    deltas = [event["delta"] for event in told if event["type"] == "content_block_delta"]
+    assert deltas[0] == {"type": "input_json_delta", "partial_json": '{"query":"tides; moon"}'}
+    assert [delta["type"] for delta in deltas] == ["input_json_delta", "text_delta"]  # further results tell no query
+    use = whole(*asked, SOURCES, TextDelta("So"), manner=manner)["content"][0]
+    assert use["input"] == {"query": "tides; moon"}
+    assert [block["type"] for block in whole(*asked, TextDelta("So"), manner=manner)["content"]] == ["text"]
+
+
 def test_json_is_one_block_whatever_comes_between_its_pieces():
     manner = Manner(is_single=True, searches=True)
     parts: Batch = [ReasoningDelta("hm"), TextDelta('{"a"'), ReasoningDelta("oh"), SOURCES, TextDelta(":1}")]

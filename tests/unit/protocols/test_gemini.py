@@ -369,6 +369,7 @@ def test_what_is_counted_is_a_request_or_contents_alone() -> None:
 EVENTS: Batch = [
     ReplyStart(),
     ReasoningDelta("Hm"),
+    SourcesFound((), ("weather of Paris",)),
     SourcesFound((Source("https://x.example/", title="X"), Source("https://y.example/"))),
     TextDelta("I "),
     TextDelta("look"),
@@ -391,7 +392,8 @@ GROUNDS = {
     "groundingChunks": [
         {"web": {"uri": "https://x.example/", "title": "X"}},
         {"web": {"uri": "https://y.example/", "title": "https://y.example/"}},
-    ]
+    ],
+    "webSearchQueries": ["weather of Paris"],
 }
 COUNTS = {
     "promptTokenCount": 3,
