@@ -157,7 +157,10 @@ async def test_the_originals_cli_routes_say_what_they_need_where_no_api_is_confi
             async with gateway.client.request(method, path, json=body) as response:
                 error = (await response.json())["error"]
                 assert (response.status, error["code"], error["type"]) == (503, "no_account", "server_error")
-                assert "no API backend is configured" in error["message"] and "BACKENDS" in error["message"]
+                assert "no API backend is configured" in error["message"]
+                ways = ("MODEL_STUDIO_API_KEY", "BACKENDS", "qwen-proxy backends add")
+                ways += ("QWEN_CODE_ENABLED=true", "qwen-proxy qwen-code login")
+                assert all(way in error["message"] for way in ways), error
 
 
 @pytest.mark.timeout(120)

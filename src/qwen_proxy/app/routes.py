@@ -123,7 +123,9 @@ CLI: Final = Scope(
     names=(("qwen3.5-plus", "coder-model"),),
     missing=(
         "no API backend is configured, and /cli/v1 serves no other: give one's key in MODEL_STUDIO_API_KEY or"
-        " OPENROUTER_API_KEY, or describe one in BACKENDS; /v1 serves the models of chat.qwen.ai"
+        " OPENROUTER_API_KEY, describe one in BACKENDS, or add one (qwen-proxy backends add); or set"
+        " QWEN_CODE_ENABLED=true and sign in at Qwen Code (qwen-proxy qwen-code login), whose free tier has ended;"
+        " /v1 serves the models of chat.qwen.ai"
     ),
 )
 
