@@ -22,8 +22,8 @@ from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.options import QwenWebOptions
 from qwen_proxy.upstreams.qwen_web.site import Site
 from qwen_proxy.upstreams.transport import Transport
-from tests.recordings.decoding import openai_recordings
-from tests.support.openai_server import OpenAIServer
+from tests.recordings.decoding import OpenAIRecording, openai_recordings, qwen_code_recordings
+from tests.support.openai_server import OpenAIServer, PortalServer
 
 GOOD: Final = [
     "hello",
@@ -98,9 +98,7 @@ async def qwen_web() -> AsyncGenerator[Played]:
 @asynccontextmanager
 async def openai_compatible() -> AsyncGenerator[Played]:
     clock = SystemClock()
-    expected = {recording.name: recording.decode([recording.body]) for recording in openai_recordings()}
-    good = [name for name, each in expected.items() if each.error is None and has_content(each.events)]
-    bad = [name for name, each in expected.items() if each.error is not None]
+    good, bad = sorted_out(openai_recordings())
     async with OpenAIServer("sk-good") as server, Transport(clock) as transport:
         options = ApiOptions(name="somewhere", base_url=server.base_url)
         yield Played(
@@ -108,29 +106,32 @@ async def openai_compatible() -> AsyncGenerator[Played]:
             server,
             Credential(account_id="somewhere:1", token=Secret("sk-good")),
             lambda: transport.open_streams,
-            ["hello", *(f"[[recording {name}]]" for name in good)],
-            ["[[sim reset 3]] [[sim repeat 20]]", *(f"[[recording {name}]]" for name in bad)],
+            ["hello", *good],
+            ["[[sim reset 3]] [[sim repeat 20]]", *bad],
         )
 
 
 @asynccontextmanager
 async def qwen_code() -> AsyncGenerator[Played]:
     clock = SystemClock()
-    good = ["hello", "[[recording reasoning_content]]", "[[recording calls_interleaved]]", "[[recording crlf]]"]
-    bad = [
-        f"[[recording {name}]]"
-        for name in ("unauthorized", "insufficient_quota", "throttled", "unknown_model", "bad_gateway", "cut", "page")
-    ]
-    async with OpenAIServer("at") as server, Transport(clock) as transport:
+    good, bad = sorted_out(qwen_code_recordings())
+    async with PortalServer("at") as server, Transport(clock) as transport:
         options = QwenCodeOptions(chat_base_url="", usual_base=server.base_url, agent="QwenCode/0 (linux; x64)")
         yield Played(
             QwenCode(transport, options, lambda id: "", name="qwen-code", models=(), clock=clock, ids=SystemIds()),
             server,
             Credential(account_id="sign-in", token=Secret("at")),
             lambda: transport.open_streams,
-            good,
+            ["hello", *good],
             ["[[sim reset 3]] [[sim repeat 20]]", *bad],
         )
+
+
+def sorted_out(recordings: Sequence[OpenAIRecording]) -> tuple[list[str], list[str]]:
+    """What asks for each: those that are whole replies, and those that are failures."""
+    expected = {recording.name: recording.decode([recording.body]) for recording in recordings}
+    good = [f"[[recording {name}]]" for name, each in expected.items() if not each.error and has_content(each.events)]
+    return good, [f"[[recording {name}]]" for name, each in expected.items() if each.error]
 
 
 UPSTREAMS: Final[dict[str, Callable[[], AbstractAsyncContextManager[Played]]]] = {

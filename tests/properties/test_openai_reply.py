@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.recordings.decoding import Recording, openai_recordings
+from tests.recordings.decoding import Recording, openai_recordings, qwen_code_recordings
 
-ALL = openai_recordings()
+ALL = [*openai_recordings(), *qwen_code_recordings()]
 SMALL = [recording for recording in ALL if len(recording.body) < 10_000]
 
 
-@pytest.mark.parametrize("recording", ALL, ids=lambda recording: recording.name)
+@pytest.mark.parametrize(
+    "recording", ALL, ids=lambda recording: f"{recording.expected_path.parent.name}/{recording.name}"
+)
 def test_a_byte_at_a_time_gives_the_same_reply(recording: Recording) -> None:
     pieces = [recording.body[i : i + 1] for i in range(len(recording.body))]
     assert recording.decode(pieces) == recording.decode([recording.body])

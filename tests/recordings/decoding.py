@@ -10,14 +10,17 @@ from msgspec import Struct
 
 from qwen_proxy.chat.events import Batch, ChatEvent, merged
 from qwen_proxy.ground.errors import ProxyError
+from qwen_proxy.upstreams.openai_api.errors import Judge, classify
 from qwen_proxy.upstreams.openai_api.errors import classify_answer as classify_openai
 from qwen_proxy.upstreams.openai_api.reply import ReplyReader, is_stream
+from qwen_proxy.upstreams.qwen_code_wire import judged
 from qwen_proxy.upstreams.qwen_web.codec import ReplyCodec
 from qwen_proxy.upstreams.qwen_web.drift import Drift
 from qwen_proxy.upstreams.qwen_web.errors import classify_answer, effective_status, is_event_stream
 
 FOLDER: Final = Path(__file__).parent / "qwen_web"
 OPENAI_FOLDER: Final = Path(__file__).parent / "openai_compatible"
+QWEN_CODE_FOLDER: Final = Path(__file__).parent / "qwen_code"
 MODEL: Final = "qwen3.7-plus"
 R = TypeVar("R", bound="Recording")
 
@@ -74,12 +77,13 @@ class OpenAIRecording(Recording, frozen=True):
 
     def decode(self, pieces: Iterable[bytes]) -> Expected:
         numbers = count(1)
-        reader = ReplyReader(MODEL, lambda: f"made_{next(numbers)}")
+        reader = ReplyReader(MODEL, lambda: f"made_{next(numbers)}", self.judge)
         events: Batch = []
         error = None
         try:
             if self.facts.status != 200:
-                raise classify_openai(self.facts.status, self.body, MODEL, self.facts.headers.get("Retry-After"))
+                retry_after = self.facts.headers.get("Retry-After")
+                raise classify_openai(self.facts.status, self.body, MODEL, retry_after, self.judge)
             if not is_stream(self.body):
                 events += reader.whole(self.body)
             else:
@@ -93,8 +97,24 @@ class OpenAIRecording(Recording, frozen=True):
         return Expected(merged(events), error, [])
 
     @property
+    def judge(self) -> Judge:
+        return classify
+
+    @property
     def expected_path(self) -> Path:
         return OPENAI_FOLDER / f"{self.name}.events.json"
+
+
+class QwenCodeRecording(OpenAIRecording, frozen=True):
+    """Of Qwen Code's service: the same protocol, but for what refusals mean."""
+
+    @property
+    def judge(self) -> Judge:
+        return judged
+
+    @property
+    def expected_path(self) -> Path:
+        return QWEN_CODE_FOLDER / f"{self.name}.events.json"
 
 
 def recordings() -> list[Recording]:
@@ -105,6 +125,11 @@ def recordings() -> list[Recording]:
 def openai_recordings() -> list[OpenAIRecording]:
     """All of OpenAI-compatible servers, by name."""
     return _read(OPENAI_FOLDER, OpenAIRecording)
+
+
+def qwen_code_recordings() -> list[QwenCodeRecording]:
+    """All of portal.qwen.ai, by name."""
+    return _read(QWEN_CODE_FOLDER, QwenCodeRecording)
 
 
 def _read(folder: Path, kind: type[R]) -> list[R]:

@@ -12,10 +12,11 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from tests.recordings.decoding import openai_recordings
+from tests.recordings.decoding import OpenAIRecording, openai_recordings, qwen_code_recordings
 from tests.support.wire_server import Visit, WireServer
 
 RECORDINGS: Final = {recording.name: recording for recording in openai_recordings()}
+PORTAL_RECORDINGS: Final = {recording.name: recording for recording in qwen_code_recordings()}
 STREAM: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -28,6 +29,12 @@ def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> byte
 def answer(status: int, body: bytes, kind: str = "application/json", *lines: str) -> bytes:
     head = "".join(f"{line}\r\n" for line in lines)
     return f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def played(recording: OpenAIRecording) -> bytes:
+    facts = recording.facts
+    lines = [f"{name}: {value}" for name, value in facts.headers.items() if name != "Content-Type"]
+    return answer(facts.status, recording.body, facts.headers["Content-Type"], *lines)
 
 
 class OpenAIServer:
@@ -53,10 +60,7 @@ class OpenAIServer:
 
     def recorded(self, name: str) -> bytes:
         """The answer that this recording has."""
-        recording = RECORDINGS[name]
-        facts = recording.facts
-        lines = [f"{name}: {value}" for name, value in facts.headers.items() if name != "Content-Type"]
-        return answer(facts.status, recording.body, facts.headers["Content-Type"], *lines)
+        return played(RECORDINGS[name])
 
     def __init__(self, *keys_taken: str, models: tuple[str, ...] = ("m-1", "m-2")) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -145,3 +149,10 @@ class OpenAIServer:
         for piece in self.ending(len(words)):
             await visit.chunk(piece)
         await visit.chunk(b"")
+
+
+class PortalServer(OpenAIServer):
+    """Qwen Code's service, whose recordings are its own."""
+
+    def recorded(self, name: str) -> bytes:
+        return played(PORTAL_RECORDINGS[name])

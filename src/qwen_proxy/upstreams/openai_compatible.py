@@ -18,7 +18,7 @@ from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.upstreams.base import ApiOptions
 from qwen_proxy.upstreams.openai_api import asking
 from qwen_proxy.upstreams.openai_api.asking import encode_chat
-from qwen_proxy.upstreams.openai_api.errors import classify_answer
+from qwen_proxy.upstreams.openai_api.errors import Told, classify, classify_answer
 from qwen_proxy.upstreams.openai_api.listing import named, read_models
 from qwen_proxy.upstreams.openai_api.reply import ReplyReader, is_stream
 from qwen_proxy.upstreams.transport import Response, Stream, Transport, read_all
@@ -83,7 +83,7 @@ class OpenAICompatible:
             body=body,
             deadline=deadline,
         ) as stream:
-            reader = ReplyReader(model.id, self._call_id)
+            reader = ReplyReader(model.id, self._call_id, self._judge)
             async with aclosing(self._batches(stream, reader, model.id)) as batches:
                 yield batches
             if reader.is_over and not stream.at_end:
@@ -92,7 +92,7 @@ class OpenAICompatible:
     async def _batches(self, stream: Stream, reader: ReplyReader, model_id: str) -> AsyncGenerator[Batch]:
         if stream.status != 200:
             retry_after = stream.headers.get("Retry-After")
-            raise self._refusal(stream.status, await read_all(stream), model_id, retry_after)
+            raise classify_answer(stream.status, await read_all(stream), model_id, retry_after, self._judge)
         chunk = await stream.read()
         if not is_stream(chunk):
             batch = reader.whole(chunk + await read_all(stream))
@@ -127,8 +127,9 @@ class OpenAICompatible:
     def _chat_url(self, credential: Credential) -> str:
         return self._options.url("/chat/completions")
 
-    def _refusal(self, status: int, body: bytes, model_id: str, retry_after: str | None) -> ProxyError:
-        return classify_answer(status, body, model_id, retry_after)
+    def _judge(self, told: Told | None, model_id: str) -> ProxyError:
+        """What an error object means, before a reply or inside it."""
+        return classify(told, model_id)
 
     async def _drain(self, stream: Stream) -> None:
         """The end is near: take it, so that the connection can be used again. What comes late is given up."""
@@ -148,7 +149,8 @@ class OpenAICompatible:
     def _no_list(self, response: Response) -> ProxyError:
         if response.status == 200:
             return UpstreamProtocolError("no list of models at its address: is the base URL right?")
-        return self._refusal(response.status, response.body, "", response.headers.get("Retry-After"))
+        retry_after = response.headers.get("Retry-After")
+        return classify_answer(response.status, response.body, "", retry_after, self._judge)
 
     def _call_id(self) -> str:
         return f"call_{self._ids.token(CALL_ID_DIGITS)}"

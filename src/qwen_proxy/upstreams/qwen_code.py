@@ -12,19 +12,19 @@ from qwen_proxy.accounts.model import DIRECT, Credential, Tokens
 from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.config.backends import Thinking
-from qwen_proxy.ground.errors import CredentialRejected, ProxyError
+from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.upstreams.base import ApiOptions
+from qwen_proxy.upstreams.openai_api.errors import Told
 from qwen_proxy.upstreams.openai_compatible import OpenAICompatible
 from qwen_proxy.upstreams.qwen_code_wire import (
-    ENDED,
-    INSTEAD,
     Device,
     Waiting,
     base_of,
     device_form,
+    judged,
     poll_form,
     portal_headers,
     prepared,
@@ -166,9 +166,8 @@ class QwenCode(OpenAICompatible):
     def _headers(self, credential: Credential | None, accept: str) -> dict[str, str]:
         return super()._headers(credential, accept) | portal_headers(self._qwen.agent)
 
-    def _refusal(self, status: int, body: bytes, model_id: str, retry_after: str | None) -> ProxyError:
-        found = super()._refusal(status, body, model_id, retry_after)
-        return CredentialRejected(f"{ENDED}; {INSTEAD}") if isinstance(found, CredentialRejected) else found
+    def _judge(self, told: Told | None, model_id: str) -> ProxyError:
+        return judged(told, model_id)
 
 
 def _effective(response: Response) -> int:

@@ -18,10 +18,17 @@ from qwen_proxy.accounts.model import Tokens
 from qwen_proxy.chat.models import Model
 from qwen_proxy.chat.request import ChatRequest
 from qwen_proxy.config.backends import Thinking
-from qwen_proxy.ground.errors import CredentialRejected, ProxyError, UpstreamFailed, UpstreamProtocolError
+from qwen_proxy.ground.errors import (
+    CredentialRejected,
+    ProxyError,
+    QuotaExhausted,
+    UpstreamFailed,
+    UpstreamProtocolError,
+)
 from qwen_proxy.ground.redact import redacted
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.upstreams.openai_api.asking import Body, chat_body
+from qwen_proxy.upstreams.openai_api.errors import Told, classify
 from qwen_proxy.upstreams.openai_api.wire import count, members, word
 
 CLIENT_ID: Final = "f0304373b74a44d2b584a3fb70ca9e56"  # the public client of the official command line
@@ -49,6 +56,7 @@ PRUNED: Final = (
     "user",
 )  # what the service answers with 400; only at the top, for a tool may have parameters of these names
 EPHEMERAL: Final[Body] = {"type": "ephemeral"}
+EXPIRED_TEXTS: Final = ("invalid access token", "token expired", "invalid api key")
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -220,6 +228,16 @@ def prepared(request: ChatRequest, model: Model, session_id: str, new_id: Callab
     body["metadata"] = {"sessionId": session_id, "promptId": new_id()}
     kept = {name: value for name, value in body.items() if name not in PRUNED and not _is_nothing(value)}
     return msgspec.json.encode(kept)
+
+
+def judged(told: Told | None, model: str) -> ProxyError:
+    """What an error object of the service means. A token that is refused is told by its status, by its code or, as the
+    official client has it, by how its sentence begins, under whatever status (§8.6): begins, for behind that may stand
+    what a client sent."""
+    found = classify(told, model)
+    begins = told is not None and told.message.lstrip().casefold().startswith(EXPIRED_TEXTS)
+    is_refused = isinstance(found, CredentialRejected) or (begins and not isinstance(found, QuotaExhausted))
+    return CredentialRejected(f"{ENDED}; {INSTEAD}") if is_refused else found
 
 
 def _is_nothing(value: object) -> bool:

@@ -13,6 +13,7 @@ decide; text is the last resort, and stands here beside the server that says it 
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -47,6 +48,8 @@ NO_QUOTA: Final = frozenset(
 NO_MODEL: Final = frozenset(
     ("model_not_found", "model_not_supported", "modelnotfound", "model.accessdenied", "notfounderror")
 )
+NOT_TAKEN: Final = frozenset(("invalid_api_key", "invalidapikey"))
+TOO_OFTEN: Final = frozenset(("rate_limit_exceeded", "throttling"))  # and what begins with `throttling.`
 TOO_LONG: Final = frozenset(("context_length_exceeded", "exceed_context_size_error", "string_above_max_length"))
 REFUSED: Final = frozenset(
     ("data_inspection_failed", "datainspectionfailed", "content_policy_violation", "content_filter")
@@ -84,6 +87,9 @@ class Told(Struct, frozen=True, kw_only=True):
         return redacted(_CONTROL.sub(" ", self.message).strip())[:MOST_SAID]
 
 
+Judge = Callable[[Told | None, str], ProxyError]  # `classify`, or what another service makes of it
+
+
 def error_in(body: bytes) -> Told | None:
     """The error object in a body, or behind the `error:` that older llama.cpp writes into its stream; None: none."""
     body = body.strip().removeprefix(b"error:")
@@ -117,14 +123,16 @@ def _told(inner: dict[str, object]) -> Told:
     )
 
 
-def classify_answer(status: int, body: bytes, model: str, retry_after: str | None = None) -> ProxyError:
-    """An answer with a failing status, or none that is a reply."""
+def classify_answer(
+    status: int, body: bytes, model: str, retry_after: str | None = None, judge: Judge | None = None
+) -> ProxyError:
+    """An answer with a failing status, or none that is a reply. judge: without it `classify`."""
     told = error_in(body)
     if told is None and (status in (401, 402, 429) or not body.lstrip().startswith(b"<")):
         told = Told()
     if told is None:
         return UpstreamUnavailable(f"HTTP {status} and a web page: is the base URL right?")
-    return classify(replace(told, status=status, rest_seconds=seconds_of(retry_after)), model)
+    return (judge or classify)(replace(told, status=status, rest_seconds=seconds_of(retry_after)), model)
 
 
 def seconds_of(retry_after: str | None) -> float | None:
@@ -149,13 +157,22 @@ def classify(told: Told | None, model: str) -> ProxyError:
         return ContentRefused(told.word, told.why)
     if words & TOO_LONG or (told.status in (0, 400, 413) and _has(told.message, TOO_LONG_TEXTS)):
         return _too_long(told)
-    return _by_status(told)
+    return _by_status(told) if told.status else _by_word(told, words)
+
+
+def _by_word(told: Told, words: set[str]) -> ProxyError:
+    """Inside a stream, or under status 200, no status may be told."""
+    if words & NOT_TAKEN:
+        return _not_taken(told)
+    if words & TOO_OFTEN or any(word.startswith("throttling.") for word in words):
+        return RateLimited()
+    return UpstreamFailed(told.word if told.code or told.type else "an error inside its stream")
 
 
 def _by_status(told: Told) -> ProxyError:
     match told.status:
         case 401 | 403:
-            return CredentialRejected(f"the upstream refuses the API key ({told.word})")
+            return _not_taken(told)
         case 429:
             return RateLimited(told.rest_seconds)
         case 404 | 405:
@@ -164,10 +181,12 @@ def _by_status(told: Told) -> ProxyError:
             return UpstreamOverloaded()
         case status if 400 <= status < 500 or status == 501:
             return InputRefused(told.word, told.why, param=told.param)
-        case status if status >= 500:
+        case status:
             return UpstreamUnavailable(f"HTTP {status}" + (f", {told.word}" if told.code or told.type else ""))
-        case _:
-            return UpstreamFailed(told.word if told.code or told.type else "an error inside its stream")
+
+
+def _not_taken(told: Told) -> CredentialRejected:
+    return CredentialRejected(f"the upstream refuses the API key ({told.word})")
 
 
 def _too_long(told: Told) -> ProxyError:

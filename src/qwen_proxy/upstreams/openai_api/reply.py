@@ -32,7 +32,7 @@ from qwen_proxy.chat.events import (
 from qwen_proxy.ground.errors import ProxyError, ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
 from qwen_proxy.ground.sse import SseDecoder
 from qwen_proxy.upstreams.openai_api.calls import CallStream
-from qwen_proxy.upstreams.openai_api.errors import classify, error_in
+from qwen_proxy.upstreams.openai_api.errors import Judge, classify, error_in
 from qwen_proxy.upstreams.openai_api.wire import (
     CallBody,
     ChoiceBody,
@@ -72,11 +72,12 @@ class ReplyReader:
 
     A batch may be empty. `failure`: why the reply is none, once that is known; what came before it is still in the
     batch. `is_over`: there is nothing more to read. new_id: for calls that have no id. model: as it was asked for, for
-    errors.
+    errors. judge: what an error object means.
     """
 
-    def __init__(self, model: str, new_id: Callable[[], str]) -> None:
+    def __init__(self, model: str, new_id: Callable[[], str], judge: Judge = classify) -> None:
         self._model = model
+        self._judge = judge
         self._frames = SseDecoder()
         self._calls = CallStream(new_id)
         self._has_started = False
@@ -138,7 +139,7 @@ class ReplyReader:
 
     def _end_of_body(self, batch: Batch, is_clean: bool) -> None:
         if (error := error_in(self._frames.stray)) is not None:
-            raise classify(error, self._model)
+            raise self._judge(error, self._model)
         if self._finish is not None:
             self._end(batch)
         elif self._has_started or not is_clean:
@@ -154,7 +155,7 @@ class ReplyReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamProtocolError("a chunk of no known shape") from error
         if reply.error and reply.error != b"null":
-            raise classify(error_in(payload), self._model)
+            raise self._judge(error_in(payload), self._model)
         if not self._has_started:
             self._has_started = True
             batch.append(ReplyStart(reply.id or ""))
