@@ -35,7 +35,7 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.alarm import Alarm
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
-from qwen_proxy.state.collection import Collection
+from qwen_proxy.state.collection import Collection, Entry
 from qwen_proxy.state.kinds import GRANT
 from qwen_proxy.state.store import Append, Record, Store
 from qwen_proxy.state.vault import Vault
@@ -149,6 +149,7 @@ class Grants:
         self._timers = Tasks()
         self._alarm = Alarm(clock, self._timers, self._ring, name="renewal of sign-ins")
         self.known: dict[str, Grant] = {}
+        self._versions: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
 
     async def close(self) -> None:
@@ -160,10 +161,19 @@ class Grants:
     def take(self, records: Sequence[Record], gone: Sequence[str]) -> None:
         for id in gone:
             self.known.pop(id, None)
+            self._versions.pop(id, None)
         for entry in self._records.readable(records):
-            self.known[entry.id] = entry.value
+            self._learn(entry)
         self.plan()
         self._changed()
+
+    def _learn(self, entry: Entry[Grant]) -> bool:
+        """Whether it is news. What the watch read before a write of ours may come behind it."""
+        if entry.version <= self._versions.get(entry.id, 0):
+            return False
+        self._versions[entry.id] = entry.version
+        self.known[entry.id] = entry.value
+        return True
 
     async def add(self, id: str, grant: Grant, *also: Append) -> None:
         """Raises StoreUnavailable."""
@@ -247,6 +257,9 @@ class Grants:
             return replace(before, claimed_until=now + CLAIM_SECONDS) if before is not None and is_ours else before
 
         entry = await self._records.update(id, claim)
+        if entry is not None and self._learn(entry):  # at once: who renewed it may be another process
+            self.plan()
+            self._changed()
         return (None if entry is None else entry.value), is_ours
 
     async def _perform(self, id: str, grant: Grant, was_refused: bool, failures: list[ProxyError]) -> None:
@@ -284,7 +297,7 @@ class Grants:
                 await self._clock.sleep(1.0)
                 continue
             if entry is not None:  # this process knows at once
-                self.known[id] = entry.value
+                self._learn(entry)
                 if not failures:
                     self._not_before.pop(id, None)
                 self.plan()

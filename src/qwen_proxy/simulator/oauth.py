@@ -119,11 +119,14 @@ def _refresh(site: Site, refresh_token: str) -> Reply:
 def _tokens(site: Site, *, is_first: bool, with_refresh: bool) -> Reply:
     portal = site.scenario.portal
     access, refresh = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-    _keep(site.portal_tokens, access, PortalToken(site.now() + portal.token_seconds, is_first))
+    lasts_seconds = portal.token_seconds
+    if not is_first and portal.renewed_seconds is not None:
+        lasts_seconds = portal.renewed_seconds
+    _keep(site.portal_tokens, access, PortalToken(site.now() + lasts_seconds, is_first))
     answer: dict[str, object] = {
         "access_token": access,
         "token_type": "Bearer",
-        "expires_in": portal.token_seconds,
+        "expires_in": lasts_seconds,
         "scope": "openid profile email model.completion",
     }
     if with_refresh:

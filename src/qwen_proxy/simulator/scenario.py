@@ -3,6 +3,7 @@
 The default is a healthy site that accepts any e-mail address with any password.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -121,6 +122,10 @@ def _replies() -> list[Reply]:
     return []
 
 
+def _gates() -> dict[Endpoint, asyncio.Event]:
+    return {}
+
+
 def _latencies() -> dict[Endpoint, float]:
     return {}
 
@@ -132,8 +137,8 @@ class Portal:
     approves_after: polls that are pending before a browser's owner approves by himself; None: only by the endpoint.
     slow_downs: statuses (400, 429) of the first polls, answered with slow_down. pending: how the others are told.
     tells_resource: whether `resource_url` is told; resource_url: what, empty for the real one. token_seconds: how long
-    an access token lasts. refused: what is refused with 401: nothing, each sign-in's first token, or every token, as
-    since 2026-04-16.
+    an access token lasts; renewed_seconds: one that a refresh gave, None for as long. refused: what is refused with
+    401: nothing, each sign-in's first token, or every token, as since 2026-04-16.
     """
 
     approves_after: int | None = None
@@ -143,6 +148,7 @@ class Portal:
     tells_resource: bool = True
     resource_url: str = ""
     token_seconds: int = 21_600
+    renewed_seconds: int | None = None
     refresh: RefreshForm = "good"
     refused: Literal["none", "first", "all"] = "none"
     out_of_quota: bool = False
@@ -156,6 +162,7 @@ class Scenario:
     accounts: e-mail -> Account; empty accepts anybody.
     replies: scripted completions, each used once, the first that fits; then directives; then the default answer.
     faults: see `Fault`; asked before anything else but the missing User-Agent and the body limit.
+    latency: seconds before an endpoint answers. gates: it answers no sooner than this is set.
     clock_offset_seconds: how far the site's clock (Date header, token ends) is ahead of ours.
     pause_seconds: between the deltas of an answer composed here.
     signin_limit: (sign-ins, seconds) allowed for one address; above it the firewall's page (§1.3).
@@ -177,6 +184,7 @@ class Scenario:
     faults: list[Fault] = field(default_factory=_faults)
     portal: Portal = field(default_factory=Portal)
     latency: dict[Endpoint, float] = field(default_factory=_latencies)
+    gates: dict[Endpoint, asyncio.Event] = field(default_factory=_gates)
     clock_offset_seconds: float = 0.0
     pause_seconds: float = 0.0
     answer_text: str | None = None

@@ -200,6 +200,8 @@ class Simulator:
         latency_seconds = site.scenario.latency.get(seen.endpoint, 0.0)
         if latency_seconds:
             await asyncio.sleep(latency_seconds)
+        if (gate := site.scenario.gates.get(seen.endpoint)) is not None:
+            await gate.wait()
         answer = self._refuse(seen) or answerer(site, seen)
         if isinstance(answer, Generation):
             return await self._generate(request, answer)

@@ -105,6 +105,40 @@ async def test_one_refresh_serves_all_that_ask_in_all_processes() -> None:
         assert first.known["g"].renewed_at == made.clock.now() - 1.0
 
 
+async def test_another_process_has_the_new_token_as_soon_as_it_was_renewed() -> None:
+    async with town() as made:
+        first = await one(made)
+        second = await made.process()
+        assert (await renewal(first, made)).access_token == Secret("access-2")
+        assert second.known["g"].access_token == Secret("access-1")  # it has not looked yet
+        assert (await renewal(second, made)).access_token == Secret("access-2")
+        assert second.known["g"].access_token == Secret("access-2") and made.service.asked == ["refresh-1"]
+
+
+async def test_another_process_knows_that_it_has_ended_as_soon_as_it_asks() -> None:
+    async with town() as made:
+        first = await one(made)
+        second = await made.process()
+        made.service.failure = CredentialRejected("dead")
+        for grants in (first, second):
+            with pytest.raises(CredentialRejected, match="dead"):
+                await renewal(grants, made)
+        assert second.known["g"].ended == "dead" and made.service.asked == ["refresh-1"]
+
+
+async def test_what_was_read_before_a_renewal_does_not_undo_it() -> None:
+    async with town() as made:
+        grants = await one(made)
+        before = await made.store.find(GRANT)
+        await renewal(grants, made)
+        grants.take(before, [])
+        assert grants.known["g"].access_token == Secret("access-2")
+        grants.take([], ["g"])
+        assert grants.known == {}
+        grants.take(before, [])  # it was signed in anew under the same id
+        assert grants.known["g"].access_token == Secret("access-1")
+
+
 async def test_who_leaves_meanwhile_loses_no_token() -> None:
     async with town() as made:
         grants = await one(made)

@@ -119,9 +119,12 @@ async def test_a_refresh_token_works_once_and_its_other_answers() -> None:
         assert "resource_url" not in told
         status, renewed = await client.refresh(told["refresh_token"])
         assert status == 200 and renewed["access_token"] != told["access_token"]
+        assert renewed["expires_in"] == told["expires_in"] == 21_600
+        portal.renewed_seconds = 3
         assert (await client.refresh(told["refresh_token"]))[0] == 400
         portal.refresh = "same_token"
-        assert "refresh_token" not in (await client.refresh(renewed["refresh_token"]))[1]
+        again = (await client.refresh(renewed["refresh_token"]))[1]
+        assert "refresh_token" not in again and again["expires_in"] == 3
         found: list[tuple[int, Any]] = []
         for form in ("dead_400", "dead_401", "not_json", "empty"):
             portal.refresh = form

@@ -254,6 +254,16 @@ async def test_latency_holds_an_endpoint_back(visitor: Visitor, simulator: Simul
     assert (await visitor.call("GET", "/api/v2/models/")).status == 200
 
 
+async def test_an_endpoint_waits_for_its_gate(visitor: Visitor, simulator: Simulator) -> None:
+    gate = simulator.scenario.gates["models"] = asyncio.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await visitor.call("GET", "/api/models")
+    assert (await visitor.call("GET", "/api/v2/models/")).status == 200
+    gate.set()
+    assert (await visitor.call("GET", "/api/models")).status == 200
+
+
 async def test_pace_of_composed_answers(visitor: Visitor, simulator: Simulator) -> None:
     simulator.scenario.pause_seconds = 0.01
     began = time.monotonic()  # noqa: TID251
