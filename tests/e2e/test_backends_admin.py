@@ -9,6 +9,7 @@ import pytest
 
 from qwen_proxy.admin.backends import BackendTestBody, KnownBackendBody, KnownBackendsBody
 from qwen_proxy.admin.records import AuditBody
+from qwen_proxy.state.kinds import BACKEND_KEY
 from tests.e2e.test_backends import described, say
 from tests.support.admin import answer, as_admin
 from tests.support.command import Ran, run_command
@@ -73,6 +74,44 @@ async def test_a_server_that_repeats_the_key_is_not_quoted_with_it() -> None:
             assert "no such key: ***" in text and "canary" not in text
 
 
+async def test_keys_come_and_go_one_by_one() -> None:
+    environment = '[{"name": "env", "base_url": "http://b/v1", "key": "sk-env"}]'
+    async with OpenAIServer(GOOD) as server, running(BACKENDS=environment) as gateway, as_admin(gateway) as client:
+        form = {"name": "lab", "base_url": server.base_url, "keys": [BAD], "models": ["m-1"]}
+        await answer(client, "POST", PATH, KnownBackendBody, json=form)
+        await answer(client, "POST", f"{PATH}/lab/test", BackendTestBody)
+        more = await answer(client, "POST", f"{PATH}/lab/keys", KnownBackendBody, json={"keys": [GOOD, BAD]})
+        assert [key.state.value for key in more.keys] == ["retired", "ready"]
+        assert (await say(gateway))[0] == 200 and server.keys == [GOOD]
+
+        one = f"{PATH}/lab/keys/{more.keys[0].id}"
+        left = await answer(client, "DELETE", one, KnownBackendBody)
+        assert [key.id for key in left.keys] == [more.keys[1].id]
+        assert await gateway.commons.store.find(BACKEND_KEY) == []
+        wrong: list[tuple[str, str, dict[str, Any], int, str | None, str]] = [
+            ("DELETE", one, {}, 404, None, "API key"),
+            ("POST", f"{PATH}/lab/keys", {"keys": []}, 400, "keys", "a key at least"),
+            ("POST", f"{PATH}/lab/keys", {"keys": ["a b"]}, 400, "keys", "printable"),
+            ("POST", f"{PATH}/lab/keys", {"key": BAD}, 400, "key", "there is no `key` here"),
+            ("POST", f"{PATH}/env/keys", {"keys": [BAD]}, 400, "name", "in the environment"),
+            ("POST", f"{PATH}/nobody/keys", {"keys": [BAD]}, 404, None, "'nobody'"),
+        ]
+        for method, path, body, status, param, says in wrong:
+            told, message = await refused(client, method, path, body)
+            assert (told[0], told[2]) == (status, param) and says in message, (path, body, told, message)
+        anew = await answer(client, "POST", f"{PATH}/lab/keys", KnownBackendBody, json={"keys": [BAD]})
+        assert [key.state.value for key in anew.keys] == ["ready", "ready"]
+
+        audit = await answer(client, "GET", "/api/admin/audit", AuditBody)
+        lines = [(each.action, each.target, each.details) for each in audit.entries[:3]]
+        assert lines == [
+            ("backend.add_keys", "lab", {"keys": "1"}),
+            ("backend.remove_key", "lab", {"key": more.keys[0].id}),
+            ("backend.add_keys", "lab", {"keys": "2"}),
+        ]
+        assert "canary" not in str(audit)
+
+
 async def test_one_that_is_switched_off_gets_no_request_until_it_is_switched_on() -> None:
     async with OpenAIServer() as first, OpenAIServer() as second:
         others = described(first, models=["m-1"])[:-1] + "," + described(second, models=["m-1"], name="c")[1:]
@@ -132,7 +171,8 @@ async def test_the_commands_of_an_operator(tmp_path: Path) -> None:
         assert "no API key was given" in no_key.err
 
         wrong = await command(gateway, tmp_path, "add", "--name", "lab", *address, "--key", "-", code=1, feed=BAD)
-        assert "FAIL" in wrong.out and "invalid_api_key" in wrong.out and "--key -" in wrong.out
+        assert "FAIL" in wrong.out and "invalid_api_key" in wrong.out
+        assert "backends keys add lab" in wrong.out and "backends keys remove lab" in wrong.out
         assert "retired" in (await command(gateway, tmp_path, "list")).out
 
         (tmp_path / "keys").write_text(f"{GOOD}\n\n")
@@ -148,6 +188,25 @@ async def test_the_commands_of_an_operator(tmp_path: Path) -> None:
         assert "…6789" in (await command(gateway, tmp_path, "show", "lab")).out
         await command(gateway, tmp_path, "remove", "lab", "--yes")
         assert "'lab'" in (await command(gateway, tmp_path, "show", "lab", code=1)).err
+
+
+@pytest.mark.timeout(180)
+async def test_the_commands_of_keys(tmp_path: Path) -> None:
+    async with OpenAIServer(GOOD) as server, running(accounts=()) as gateway, as_admin(gateway) as client:
+        form = {"name": "lab", "base_url": server.base_url, "key": BAD}
+        await answer(client, "POST", PATH, KnownBackendBody, json=form)
+        added = await command(gateway, tmp_path, "keys", "add", "lab", "--key", "-", feed=f"{GOOD}\n{BAD}")
+        assert "lab has one key more, 2 in all" in added.out and "backends test lab" in added.out
+        listed = (await command(gateway, tmp_path, "keys", "list", "lab", "--json")).json["keys"]
+        assert [(key["state"], key["hint"]) for key in listed] == [("ready", "…6789")] * 2
+        both = await command(gateway, tmp_path, "keys", "remove", "lab", "6789", "--yes", code=1)
+        assert "several keys go by '6789'" in both.err
+        assert "with --yes" in (await command(gateway, tmp_path, "keys", "remove", "lab", listed[0]["id"])).out
+        gone = await command(gateway, tmp_path, "keys", "remove", "lab", listed[0]["id"], "--yes")
+        assert "1 key is forgotten, 1 left" in gone.out
+        gone = await command(gateway, tmp_path, "keys", "remove", "lab", "…6789", "--yes", "--json")
+        assert gone.json == {"removed": [listed[1]["id"]]}
+        assert "without one" in (await command(gateway, tmp_path, "keys", "list", "lab")).out
 
 
 @pytest.mark.timeout(120)

@@ -22,6 +22,7 @@ from qwen_proxy.accounts.key_health import (
     state_of,
 )
 from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
+from qwen_proxy.config.backend_book import NO_KEY
 from qwen_proxy.config.backends import BackendSpec
 from qwen_proxy.ground.errors import (
     AccountsBusy,
@@ -39,7 +40,6 @@ from qwen_proxy.state.store import Beat, Hold, SlotsTaken, SlotsWanted
 
 log = logging.getLogger(__name__)
 
-NO_KEY: Final = "none"  # the id of what a server without keys is asked with
 ASK_AGAIN_SECONDS: Final = 0.15
 
 Change = Callable[[KeyHealth], KeyHealth]
@@ -162,7 +162,7 @@ class KeyPool:
 
     def _credentials(self, spec: BackendSpec, exit: str) -> Iterable[Credential]:
         for key in spec.keys or (Secret(""),):
-            yield Credential(account_id=self._digest(key) if key else NO_KEY, token=key, exit=exit)
+            yield Credential(account_id=self._digest(key), token=key, exit=exit)
 
     def _seat(self, credentials: Iterable[Credential]) -> None:
         before, self._seats = self._seats, {}
@@ -250,7 +250,9 @@ class KeyPool:
         return [seat.credential for seat in self._seats.values()]
 
     def learn(self, seat: KeySeat, outcome: Outcome) -> None:
-        """How a use ended, or another call with this key."""
+        """How a use ended, or another call with this key. One that is gone meanwhile has no health to be kept."""
+        if seat.id not in self._seats:
+            return
         now = self._clock.now()
         if outcome.kind is OutcomeKind.CREDENTIAL_REJECTED and seat.id == NO_KEY:
             outcome = Outcome(kind=OutcomeKind.UPSTREAM_FAILED, detail=outcome.detail)

@@ -75,6 +75,15 @@ class KnownBackendsBody(Struct, frozen=True, kw_only=True):
     backends: tuple[KnownBackendBody, ...]
 
 
+class MoreKeysBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """keys: API keys; one that is there already stays as it is."""
+
+    keys: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"MoreKeysBody({len(self.keys)})"
+
+
 class TriedKeyBody(Struct, frozen=True, kw_only=True):
     """models: what the server lists for it. problem: why it lists none, empty where it does."""
 
@@ -110,6 +119,8 @@ class BackendRoutes:
             route("GET", one, "One backend", self.show, tag=TAG),
             route("PATCH", one, "Change a backend; switch it off or on", self.edit, tag=TAG),
             route("POST", f"{one}/test", "Ask its server for the models with every key", self.test, tag=TAG),
+            route("POST", f"{one}/keys", "Give a backend more API keys", self.add_keys, tag=TAG),
+            route("DELETE", f"{one}/keys/{{id}}", "Forget one API key of a backend", self.remove_key, tag=TAG),
             route("DELETE", one, "Forget a backend and its keys", self.remove, tag=TAG),
         )
 
@@ -133,6 +144,22 @@ class BackendRoutes:
         """Raises NotFound, InvalidRequest."""
         name, form = call.path["name"], call.body
         known = await self._desk.book.edit(name, form, audit_line(call.by, "backend.change", name, told(form)))
+        await self._catch_up()
+        return self._body(known)
+
+    async def add_keys(self, call: Call[Nothing, MoreKeysBody]) -> KnownBackendBody:
+        """Raises NotFound, InvalidRequest."""
+        name, keys = call.path["name"], call.body.keys
+        line = audit_line(call.by, "backend.add_keys", name, {"keys": len(keys)})
+        known = await self._desk.book.add_keys(name, keys, line)
+        await self._catch_up()
+        return self._body(known)
+
+    async def remove_key(self, call: Call[Nothing, Nothing]) -> KnownBackendBody:
+        """What runs with it goes on. Raises NotFound, InvalidRequest."""
+        name, id = call.path["name"], call.path["id"]
+        line = audit_line(call.by, "backend.remove_key", name, {"key": id})
+        known = await self._desk.book.remove_keys(name, [id], line)
         await self._catch_up()
         return self._body(known)
 

@@ -18,7 +18,14 @@ from qwen_proxy.app.machine import Machine
 from qwen_proxy.app.prompted import Prompted, prompted
 from qwen_proxy.app.qwen_code import QwenCodeDoor
 from qwen_proxy.chat.models import Model
-from qwen_proxy.config.backend_book import BackendBook, KeptBackend, KnownBackend, together
+from qwen_proxy.config.backend_book import (
+    BackendBook,
+    KeptBackend,
+    KnownBackend,
+    health_id,
+    key_id,
+    together,
+)
 from qwen_proxy.config.backend_settings import environment_backends
 from qwen_proxy.config.backends import QWEN_CODE, BackendSpec, ServerKind
 from qwen_proxy.config.runtime import LiveSettings
@@ -27,7 +34,6 @@ from qwen_proxy.gateway.backend import Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
 from qwen_proxy.gateway.verdict import outcome_of
 from qwen_proxy.ground.errors import AccountError, NoAccountUsable, NotFound, ProxyError, StoreUnavailable
-from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import BACKEND, BACKEND_KEY
@@ -38,8 +44,6 @@ from qwen_proxy.upstreams.transport import Transport, TransportOptions
 
 log = logging.getLogger(__name__)
 
-DIGEST: Final = "api key of a backend"  # what the digest is for: it is no client key's
-KEY_ID_DIGITS: Final = 12
 MODELS_SECONDS: Final = 20.0
 TRIED_AT_ONCE: Final = 8
 
@@ -159,7 +163,7 @@ class ApiBackends:
             after = change(before or sound)
             return None if after == sound else after
 
-        await self._health.update(f"{name}/{key}", changed)
+        await self._health.update(health_id(name, key), changed)
 
     # --- what runs
 
@@ -208,9 +212,6 @@ class ApiBackends:
     def _pool(self, spec: BackendSpec, exit: str) -> KeyPool:
         name = spec.name
 
-        def digest(key: Secret) -> str:
-            return self._commons.vault.digest(key.reveal(), DIGEST)[:KEY_ID_DIGITS]
-
         async def save(key: str, change: Change) -> None:
             try:
                 await self._save(name, key, change)
@@ -218,7 +219,12 @@ class ApiBackends:
                 log.warning("the health of an API key was not kept", extra={"backend": name, "reason": str(error)})
 
         pool = KeyPool(
-            spec, exit, digest=digest, save=save, trading=self._commons.membership, clock=self._machine.clock
+            spec,
+            exit,
+            digest=lambda key: key_id(self._commons.vault, key),
+            save=save,
+            trading=self._commons.membership,
+            clock=self._machine.clock,
         )
         for id, health in self._keys.items():
             if id.startswith(f"{name}/"):

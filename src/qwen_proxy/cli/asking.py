@@ -1,15 +1,23 @@
 """What is asked of a person, and what stands in for the answer where nobody is there."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from qwen_proxy.cli.output import say_aside
 from qwen_proxy.ground.secret import Secret
 from qwen_proxy.operations.transfer.bundle import LEAST_PASSPHRASE_CHARS
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+ApiKeys = Annotated[
+    list[str] | None,
+    typer.Option("--key", metavar="-", help="- asks for the API keys, or reads them from a pipe, one a line."),
+]
+ApiKeyFile = Annotated[Path | None, typer.Option("--key-file", help="File with the API keys, one a line.")]
+BackendName = Annotated[str, typer.Argument(metavar="NAME", help="The backend's name.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 PassphraseFile = Annotated[Path | None, typer.Option(help="File whose first line is the passphrase.")]
 
@@ -57,6 +65,17 @@ def read_api_keys(file: Path | None) -> tuple[str, ...]:
     if not keys:
         raise typer.BadParameter("no API key was given: pipe it to '--key -', or name a file with --key-file")
     return keys
+
+
+def given_api_keys(given: Sequence[str] | None, file: Path | None) -> tuple[str, ...] | None:
+    """What --key (- asks for them) and --key-file say; None where neither was given. Raises as `read_api_keys`."""
+    if given is None and file is None:
+        return None
+    on_line = tuple(key for key in given or () if key != "-")
+    if on_line:
+        say_aside("warning: a key on the command line is seen by others on this machine; '--key -' reads it", "yellow")
+    asked = read_api_keys(file) if file is not None or len(on_line) < len(given or ()) else ()
+    return (*on_line, *asked)
 
 
 def read_password(file: Path | None) -> str:

@@ -2,19 +2,19 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.text import Text
 
 from qwen_proxy.accounts.key_health import KeyState
-from qwen_proxy.accounts.key_pool import NO_KEY
 from qwen_proxy.admin.backends import BackendKeyBody, BackendTestBody, KnownBackendBody, TriedKeyBody
-from qwen_proxy.cli.asking import Yes, goes_ahead, read_api_keys, words
-from qwen_proxy.cli.output import Json, console, print_json, print_mark, say, say_aside, table
+from qwen_proxy.cli.asking import ApiKeyFile, ApiKeys, BackendName, Yes, given_api_keys, goes_ahead, words
+from qwen_proxy.cli.backend_keys import commands as of_keys
+from qwen_proxy.cli.backend_keys import print_backend_keys
+from qwen_proxy.cli.output import Json, console, print_json, print_mark, say, table
 from qwen_proxy.cli.work import administer
-from qwen_proxy.config.backend_book import BackendOrigin
+from qwen_proxy.config.backend_book import NO_KEY, BackendOrigin
 from qwen_proxy.config.backends import PRESETS, BackendForm, ServerKind, Thinking
 from qwen_proxy.operations.administration import Administration
 from qwen_proxy.operations.advice import Verdict
@@ -22,15 +22,10 @@ from qwen_proxy.operations.backends import key_advice
 from qwen_proxy.operations.moments import shown
 
 commands: Final = typer.Typer(help="Backends besides chat.qwen.ai: API keys, own servers.", no_args_is_help=True)
+commands.add_typer(of_keys, name="keys")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The backend's name.")]
 BaseUrl = Annotated[str | None, typer.Option(help="What stands before /chat/completions, mostly ending in /v1.")]
 Kind = Annotated[ServerKind | None, typer.Option(help="As policies of keys speak of it.")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option("--key", metavar="-", help="- asks for the API keys, or reads them from a pipe, one a line."),
-]
-KeyFile = Annotated[Path | None, typer.Option(help="File with the API keys, one a line.")]
 Models = Annotated[str | None, typer.Option(help="Ids, with commas between; without them the server is asked.")]
 Prefix = Annotated[str | None, typer.Option(help="Put before its models' ids in the public list.")]
 Headers = Annotated[list[str] | None, typer.Option("--header", metavar="NAME: VALUE", help="Sent with each request.")]
@@ -38,7 +33,6 @@ Exit = Annotated[str | None, typer.Option(help="A proxy for this backend, such a
 Concurrency = Annotated[int | None, typer.Option(min=0, help="Requests at a time, over all processes; 0: no limit.")]
 KeyConcurrency = Annotated[int | None, typer.Option(min=0, help="The same with each key.")]
 Thinks = Annotated[Thinking | None, typer.Option(help="How it is told to think.")]
-STYLES: Final = {KeyState.READY: "green", KeyState.RETIRED: "red"}
 
 
 @commands.command("list")
@@ -69,7 +63,7 @@ def backends_list(as_json: Json = False) -> None:
 
 
 @commands.command("show")
-def backends_show(name: Name, as_json: Json = False) -> None:
+def backends_show(name: BackendName, as_json: Json = False) -> None:
     """Show one backend, its settings and its keys; never a key itself."""
     found = administer(lambda admin: admin.backend(name))
     if as_json:
@@ -94,13 +88,8 @@ def backends_show(name: Name, as_json: Json = False) -> None:
         if value:
             rows.add_row(field, Text(value))
     console().print(rows)
-    rows = table("Key", "Ends in", "State", "In use", "Used again (UTC)", "Why")
-    for key in found.keys:
-        until = "" if key.until is None else shown(key.until)
-        state = Text(key.state.value, STYLES.get(key.state, "yellow"))
-        rows.add_row(Text(key.id), Text(key.hint), state, str(key.in_use), until, Text(key.reason))
     say("")
-    console().print(rows)
+    print_backend_keys(found.keys)
 
 
 @commands.command("add")
@@ -108,8 +97,8 @@ def backends_add(
     preset: Annotated[str | None, typer.Option(help=f"A known offer: {', '.join(PRESETS)}.")] = None,
     name: Annotated[str | None, typer.Option(help="Its name; without it the preset's.")] = None,
     base_url: BaseUrl = None,
-    keys: Keys = None,
-    key_file: KeyFile = None,
+    keys: ApiKeys = None,
+    key_file: ApiKeyFile = None,
     models: Models = None,
     prefix: Prefix = None,
     headers: Headers = None,
@@ -130,7 +119,7 @@ def backends_add(
         preset=preset,
         base_url=base_url,
         kind=kind,
-        keys=_keys(keys, key_file),
+        keys=given_api_keys(keys, key_file),
         models=None if models is None else words(models),
         prefix=prefix,
         headers=_headers(headers),
@@ -170,10 +159,10 @@ def _say_next(added: KnownBackendBody, told: BackendTestBody | None, *, is_runni
 
 @commands.command("edit")
 def backends_edit(
-    name: Name,
+    name: BackendName,
     base_url: BaseUrl = None,
-    keys: Keys = None,
-    key_file: KeyFile = None,
+    keys: ApiKeys = None,
+    key_file: ApiKeyFile = None,
     models: Models = None,
     prefix: Prefix = None,
     headers: Headers = None,
@@ -184,11 +173,12 @@ def backends_edit(
     thinking: Thinks = None,
     as_json: Json = False,
 ) -> None:
-    """Change a backend; what is not given stays. Keys and headers that are given take the place of all that were."""
+    """Change a backend; what is not given stays. Keys and headers that are given take the place of all that were;
+    'backends keys' adds and removes single ones."""
     form = BackendForm(
         base_url=base_url,
         kind=kind,
-        keys=_keys(keys, key_file),
+        keys=given_api_keys(keys, key_file),
         models=None if models is None else words(models),
         prefix=prefix,
         headers=_headers(headers),
@@ -203,21 +193,21 @@ def backends_edit(
 
 
 @commands.command("enable")
-def backends_enable(name: Name, as_json: Json = False) -> None:
+def backends_enable(name: BackendName, as_json: Json = False) -> None:
     """Have a backend used again."""
     form = BackendForm(enabled=True)
     _tell(administer(lambda admin: admin.edit_backend(name, form)), "is used again", as_json=as_json)
 
 
 @commands.command("disable")
-def backends_disable(name: Name, as_json: Json = False) -> None:
+def backends_disable(name: BackendName, as_json: Json = False) -> None:
     """Have a backend not used for now, in every worker within a second; what runs goes on."""
     form = BackendForm(enabled=False)
     _tell(administer(lambda admin: admin.edit_backend(name, form)), "is not used", as_json=as_json)
 
 
 @commands.command("remove")
-def backends_remove(name: Name, yes: Yes = False, as_json: Json = False) -> None:
+def backends_remove(name: BackendName, yes: Yes = False, as_json: Json = False) -> None:
     """Forget a backend and its keys; what runs goes on. Its usage stays."""
     if not goes_ahead(dry_run=False, yes=yes, as_json=as_json, question=f"Forget {name} and its keys?"):
         say("Nothing was done; with --yes it is.")
@@ -298,16 +288,6 @@ def _count(body: KnownBackendBody) -> str:
     if body.models:
         return str(len(body.models))
     return "unknown" if body.listed is None else str(body.listed)
-
-
-def _keys(given: Sequence[str] | None, file: Path | None) -> tuple[str, ...] | None:
-    if given is None and file is None:
-        return None
-    on_line = tuple(key for key in given or () if key != "-")
-    if on_line:
-        say_aside("warning: a key on the command line is seen by others on this machine; '--key -' reads it", "yellow")
-    asked = read_api_keys(file) if file is not None or len(on_line) < len(given or ()) else ()
-    return (*on_line, *asked)
 
 
 def _headers(given: Sequence[str] | None) -> dict[str, str] | None:

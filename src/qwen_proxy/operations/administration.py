@@ -13,7 +13,7 @@ from qwen_proxy.admin.account_bodies import (
     AccountTestBody,
     NewAccountBody,
 )
-from qwen_proxy.admin.backends import BackendTestBody, KnownBackendBody, KnownBackendsBody
+from qwen_proxy.admin.backends import BackendTestBody, KnownBackendBody, KnownBackendsBody, MoreKeysBody
 from qwen_proxy.admin.batches import BatchesBody, CreatedBody, NewBatchBody
 from qwen_proxy.admin.keys import KeyBody, KeysBody, MadeKeyBody, NewKeyBody
 from qwen_proxy.admin.qwen_code import BeginBody, BegunBody, ProgressBody, QwenCodeBody, TriedBody
@@ -30,6 +30,7 @@ from qwen_proxy.admin.settings import (
 )
 from qwen_proxy.admin.usage import UsageBody
 from qwen_proxy.config.backends import BackendForm
+from qwen_proxy.operations.backends import keys_called
 from qwen_proxy.operations.client import ServerClient
 from qwen_proxy.runtime.clock import Clock
 
@@ -46,12 +47,13 @@ TEST_SECONDS: Final = 120.0  # the server waits 20 for a few keys at a time
 LOOK_SECONDS: Final = 60.0  # for what the server has to gather
 FOLLOW_SECONDS: Final = 0.5
 ASK_SECONDS: Final = 0.5
+MOST_SHOWN: Final = 12  # characters of what a key was called
 
 Query = Mapping[str, str | int | float | None]
 
 
 class UnknownKey(Exception):
-    """There is no such key, or several."""
+    """There is no such key, or several. Of a client, or of a backend."""
 
 
 class Administration:
@@ -179,6 +181,19 @@ class Administration:
     async def edit_backend(self, name: str, form: BackendForm) -> KnownBackendBody:
         return await self._server.call("PATCH", _one(BACKENDS, name), KnownBackendBody, form)
 
+    async def add_backend_keys(self, name: str, keys: Sequence[str]) -> KnownBackendBody:
+        body = MoreKeysBody(keys=tuple(keys))
+        return await self._server.call("POST", f"{_one(BACKENDS, name)}/keys", KnownBackendBody, body)
+
+    async def remove_backend_keys(self, name: str, keys: Sequence[str]) -> tuple[list[str], KnownBackendBody]:
+        """keys: ids or, where only one key has it, ends. The ids, and what is left. Raises UnknownKey before anything
+        is removed."""
+        left = await self.backend(name)
+        ids = list(dict.fromkeys(_backend_key_id(left, key) for key in keys))
+        for id in ids:
+            left = await self._server.call("DELETE", _one(f"{_one(BACKENDS, name)}/keys", id), KnownBackendBody)
+        return ids, left
+
     async def remove_backend(self, name: str) -> None:
         await self._server.do("DELETE", _one(BACKENDS, name))
 
@@ -255,6 +270,15 @@ class Administration:
             if (before := page.next_before) is None:
                 break
         return entries
+
+
+def _backend_key_id(backend: KnownBackendBody, asked: str) -> str:
+    found = keys_called(backend, asked)
+    if len(found) == 1:
+        return found[0]
+    many = "several keys go" if found else "no key goes"
+    called = asked if len(asked) <= MOST_SHOWN else f"…{asked[-4:]}"  # it may be the key itself
+    raise UnknownKey(f"{many} by {called!r}; 'qwen-proxy backends keys list {backend.name}' shows their ids")
 
 
 def _one(path: str, id: str) -> str:
