@@ -300,7 +300,7 @@ async def test_damaged_documents_of_health_are_written_over() -> None:
         book = place.kept.book
         for kind, id in ((book.healths.kind, "a@x.org"), (book.exits.kind, book.exit_id(""))):
             await place.kept.store.write([Put(kind=kind, id=id, value=b"broken")])
-        await place.clock.advance(7200)
+        await place.clock.advance(120)
         ended(await (await one.ask()), OutcomeKind.OUT_OF_QUOTA, rest_seconds=3600)
         await place.clock.advance(0.5)
         assert [process.state("a") for process in place.processes] == ["out_of_quota"] * 2
