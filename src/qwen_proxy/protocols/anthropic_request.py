@@ -202,7 +202,7 @@ def _text(block: BlockBody, path: str) -> Iterator[TextPart]:
 
 
 def _image(block: BlockBody, path: str) -> Iterator[ImagePart]:
-    yield ImagePart(_url(_source(block, path), f"{path}.source", "image/png"), path)
+    yield ImagePart(_url(_source(block, path), f"{path}.source", "image/png"), place=path)
 
 
 def _document(block: BlockBody, path: str) -> Iterator[Part]:

@@ -269,5 +269,5 @@ def _file(file: FileBody, path: str) -> ImagePart | FilePart:
 def _media(url: str, mime_type: str, name: str, place: str) -> ImagePart | FilePart:
     family = mime_type.partition("/")[0]
     if family == "image":
-        return ImagePart(url, place)
+        return ImagePart(url, place=place)
     return FilePart(family if family in ("audio", "video") else "document", url, name, place)

@@ -266,14 +266,14 @@ def _images(images: Sequence[str] | None, path: str) -> Iterator[ImagePart]:
     for i, image in enumerate(images or ()):
         place = f"{path}images[{i}]"
         if image.startswith("data:"):
-            yield ImagePart(image, place)
+            yield ImagePart(image, place=place)
             continue
         try:
             first = base64.b64decode(image[:24], validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidRequest(f"{place} must be a picture in Base64", param=place) from error
         kind = next((kind for mark, kind in _PICTURES if mark in first[:12]), "png")
-        yield ImagePart(f"data:image/{kind};base64,{image}", place)
+        yield ImagePart(f"data:image/{kind};base64,{image}", place=place)
 
 
 _PICTURES: Final = ((b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"WEBP", "webp"), (b"BM", "bmp"))

@@ -20,6 +20,7 @@ MAX_MESSAGES: Final = (
 
 class LinkBody(Struct):
     url: str | None = None
+    detail: str | None = None
     video_url: str | None = None
 
 

@@ -201,7 +201,8 @@ def _refusal(part: PartBody, path: str) -> Part:
 
 
 def _image(part: PartBody, path: str) -> Part:
-    return ImagePart(_url((part.image_url, part.image, part.url), path, "image_url"), path)
+    detail = part.image_url.detail if isinstance(part.image_url, LinkBody) else None
+    return ImagePart(_url((part.image_url, part.image, part.url), path, "image_url"), detail or "", path)
 
 
 def _video(part: PartBody, path: str) -> Part:

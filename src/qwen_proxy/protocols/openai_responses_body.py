@@ -58,6 +58,7 @@ class PartBody(Struct):
     text: str | None = None
     refusal: str | None = None
     image_url: str | LinkBody | None = None
+    detail: str | None = None
     file_id: str | None = None
     file_data: str | None = None
     file_url: str | None = None

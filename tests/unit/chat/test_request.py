@@ -21,7 +21,7 @@ def test_what_the_client_says_of_thinking_stands_over_the_models_name(name: bool
 
 
 def test_where_a_picture_stood_makes_no_difference():
-    here, there = ImagePart("https://x", "messages[0].content[1]"), ImagePart("https://x")
+    here, there = ImagePart("https://x", place="messages[0].content[1]"), ImagePart("https://x")
     assert [here == there, here != there, hash(here) == hash(there)] == [True, False, True]
     assert here != ImagePart("https://y") and here != FilePart("document", "https://x") and here != "https://x"
     assert FilePart("audio", "https://x", "a", "here") == FilePart("audio", "https://x", "a")

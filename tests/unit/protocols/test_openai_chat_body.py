@@ -350,7 +350,7 @@ def test_empty_content():
     [
         ({"type": "text", "text": "Hi"}, TextPart("Hi")),
         ({"type": "refusal", "refusal": "No"}, TextPart("No")),
-        ({"type": "image_url", "image_url": {"url": "https://x/a", "detail": "low"}}, ImagePart("https://x/a")),
+        ({"type": "image_url", "image_url": {"url": "https://x/a", "detail": "low"}}, ImagePart("https://x/a", "low")),
         ({"type": "image_url", "image_url": "data:image/png;base64,AA"}, ImagePart("data:image/png;base64,AA")),
         ({"type": "image", "image": "http://x/a"}, ImagePart("http://x/a")),
         ({"type": "image", "url": "https://x/a"}, ImagePart("https://x/a")),

@@ -81,7 +81,7 @@ def test_the_kinds_of_content() -> None:
     assert spoken(
         [
             {"type": "input_text", "text": "a"},
-            {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "auto"},
+            {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "high"},
             {"type": "input_image", "image_url": {"url": "https://x.example/a.png"}},
             {"type": "input_file", "file_data": "data:application/pdf;base64,AA==", "filename": "a.pdf"},
             {"type": "input_file", "file_url": "https://x.example/a.pdf"},
@@ -90,7 +90,7 @@ def test_the_kinds_of_content() -> None:
         ]
     ) == (
         TextPart("a"),
-        ImagePart("data:image/png;base64,AA=="),
+        ImagePart("data:image/png;base64,AA==", "high"),
         ImagePart("https://x.example/a.png"),
         FilePart("document", "data:application/pdf;base64,AA==", "a.pdf"),
         FilePart("document", "https://x.example/a.pdf"),

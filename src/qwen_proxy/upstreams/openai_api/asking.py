@@ -101,8 +101,10 @@ def _hint(hint: str) -> Iterator[Body]:
         yield {"role": "user", "content": hint}
 
 
-def _user(parts: Iterable[Part]) -> Iterator[Body]:
+def _user(parts: tuple[Part, ...]) -> Iterator[Body]:
     """Results of tools are messages of their own; what a tool shows follows behind: they may not be parted."""
+    if not parts:
+        yield {"role": "user", "content": ""}  # who says nothing has his turn nevertheless
     for are_results, run in groupby(parts, lambda part: isinstance(part, ToolResultPart)):
         if not are_results:
             yield {"role": "user", "content": _content(tuple(run))}
@@ -154,7 +156,7 @@ def _part(part: TextPart | ImagePart | FilePart | ReasoningPart) -> Body:
     if isinstance(part, TextPart | ReasoningPart):
         return {"type": "text", "text": part.text}
     if isinstance(part, ImagePart):
-        return {"type": "image_url", "image_url": {"url": part.url}}
+        return {"type": "image_url", "image_url": {"url": part.url, **_known(detail=part.detail or None)}}
     if part.kind == "audio":
         head, _, coded = part.url.partition(";base64,")
         form = _known(format=head.removeprefix("data:audio/") if coded else None)

@@ -58,6 +58,7 @@ def test_texts_are_joined_and_pictures_and_files_are_parts() -> None:
         Role.USER,
         TextPart("see"),
         ImagePart("https://e.com/a.png"),
+        ImagePart("https://e.com/b.png", "low"),
         FilePart("audio", "data:audio/wav;base64,QUJD"),
         FilePart("audio", "https://e.com/a.mp3"),
         FilePart("video", "https://e.com/a.mp4"),
@@ -70,6 +71,7 @@ def test_texts_are_joined_and_pictures_and_files_are_parts() -> None:
             "content": [
                 {"type": "text", "text": "see"},
                 {"type": "image_url", "image_url": {"url": "https://e.com/a.png"}},
+                {"type": "image_url", "image_url": {"url": "https://e.com/b.png", "detail": "low"}},
                 {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}},
                 {"type": "input_audio", "input_audio": {"data": "https://e.com/a.mp3"}},
                 {"type": "video_url", "video_url": {"url": "https://e.com/a.mp4"}},
@@ -79,6 +81,10 @@ def test_texts_are_joined_and_pictures_and_files_are_parts() -> None:
             ],
         }
     ]
+
+
+def test_a_turn_in_which_the_user_says_nothing_is_a_turn() -> None:
+    assert said(Role.USER) == [{"role": "user", "content": ""}]
 
 
 def test_what_an_assistant_thought_said_and_called() -> None:

@@ -174,7 +174,7 @@ def test_a_quick_look_never_says_that_too_much_fits(parts: tuple[Part, ...], fit
 @pytest.mark.parametrize(
     ("part", "param"),
     [
-        (ImagePart("https://x.example/a.png", "input[3].content[1]"), "input[3].content[1]"),
+        (ImagePart("https://x.example/a.png", place="input[3].content[1]"), "input[3].content[1]"),
         (FilePart("document", "https://x.example/a.pdf"), "messages"),
     ],
 )
