@@ -34,7 +34,7 @@ class _Attached(Struct, frozen=True):
 
 
 class ImagePart(_Attached, frozen=True, tag="image", eq=False):
-    """`url` is http(s) or a data URI. detail: OpenAI's word for how closely it is looked at, empty where none is said."""
+    """`url` is http(s) or a data URI. detail: OpenAI's word for how closely it is looked at; empty: nobody says."""
 
     url: str
     detail: str = ""

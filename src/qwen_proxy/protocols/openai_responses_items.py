@@ -133,7 +133,12 @@ def _image(part: PartBody, path: str) -> ImagePart:
     url = part.image_url.url if isinstance(part.image_url, LinkBody) else part.image_url
     if url is None and part.file_id is not None:
         raise _no_files(f"{path}.file_id", "image_url")
-    return ImagePart(_address(url, path, "image_url"), part.detail or "", path)
+    return ImagePart(_address(url, path, "image_url"), _detail(part), path)
+
+
+def _detail(part: PartBody) -> str:
+    """`auto` is what nobody has to say; clients do, since the field has to be there."""
+    return "" if part.detail in (None, "auto") else part.detail
 
 
 def _file(part: PartBody, path: str) -> FilePart:

@@ -82,7 +82,7 @@ def test_the_kinds_of_content() -> None:
         [
             {"type": "input_text", "text": "a"},
             {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "high"},
-            {"type": "input_image", "image_url": {"url": "https://x.example/a.png"}},
+            {"type": "input_image", "image_url": {"url": "https://x.example/a.png"}, "detail": "auto"},
             {"type": "input_file", "file_data": "data:application/pdf;base64,AA==", "filename": "a.pdf"},
             {"type": "input_file", "file_url": "https://x.example/a.pdf"},
             {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
