@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -34,6 +35,7 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "
 _NEVER_SHOWN: Final = frozenset(("token", "password", "cookie", "cookies", "authorization", "api_key", "secret"))
 _MARK: Final = re.compile(r"[ \"'=]")  # what a value without quotes may not have in it
 _PLAIN: Final = (int, float, bool, type(None))
+_SHORT_CHARS: Final = 64  # most values are, and come again and again: names, words, paths
 
 
 def set_level(level: str) -> None:
@@ -173,7 +175,14 @@ def _shown(value: object, options: LogOptions) -> object:
 
 def _safe(text: str, options: LogOptions) -> str:
     """Without secrets, and without the lone surrogates of undecodable input, which no encoder takes."""
-    return options.redact(text).encode(errors="backslashreplace").decode()
+    return (_cleaned_once if len(text) <= _SHORT_CHARS else _cleaned)(text, options.redact)
+
+
+def _cleaned(text: str, redact: Callable[[str], str]) -> str:
+    return redact(text).encode(errors="backslashreplace").decode()
+
+
+_cleaned_once: Final = lru_cache(1024)(_cleaned)
 
 
 def _trace(record: logging.LogRecord, options: LogOptions) -> str:
@@ -183,11 +192,22 @@ def _trace(record: logging.LogRecord, options: LogOptions) -> str:
 
 
 def _level(record: logging.LogRecord) -> str:
-    return next((word for word, number in reversed(LEVELS.items()) if record.levelno >= number), "DEBUG")
+    return _level_word(record.levelno)
+
+
+@lru_cache(64)
+def _level_word(levelno: int) -> str:
+    return next((word for word, number in reversed(LEVELS.items()) if levelno >= number), "DEBUG")
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, part = divmod(record.created, 1)
+    return f"{_second(int(second))}.{int(part * 1000):03d}Z"
+
+
+@lru_cache(8)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _message(record: logging.LogRecord, options: LogOptions) -> str:
@@ -222,9 +242,20 @@ def _text_line(record: logging.LogRecord, options: LogOptions) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = f"{value:.12g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    text = str(value)
+    if isinstance(value, int):
+        return text
+    return (_as_shown_once if len(text) <= _SHORT_CHARS else _as_shown)(text)
+
+
+def _as_shown(text: str) -> str:
     plain = text.isprintable() and _MARK.search(text) is None
     return text if plain else _json_text(text)
+
+
+_as_shown_once: Final = lru_cache(1024)(_as_shown)
 
 
 def _json_text(text: str) -> str:
