@@ -210,10 +210,11 @@ class ChatGateway:
                     outcome = Outcome(kind=OutcomeKind.CANCELLED)
                     try:
                         asked = run.sent.next_try(run.request)
-                        attempt = self._attempt(asked, run.line.current, backend.upstream, credential, run, trace)
                         # Judged replies come as they are streamed: both have to take the same way.
                         is_whole = in_one and not run.sent.is_judged
-                        async with aclosing(_joined(attempt) if is_whole else attempt) as batches:
+                        target = run.line.current
+                        attempt = self._attempt(asked, target, backend.upstream, credential, run, trace, is_whole)
+                        async with aclosing(attempt) as batches:
                             async for batch in batches:
                                 sent = run.sent.sending(batch)
                                 if isinstance(sent[-1], Finish):
@@ -292,8 +293,12 @@ class ChatGateway:
         credential: Credential,
         run: "_Run",
         trace: Trace,
+        in_one: bool,
     ) -> AsyncGenerator[Batch]:
-        """One try: batches that are not empty, the last of which ends with Finish. Raises ProxyError."""
+        """One try: batches that are not empty, the last of which ends with Finish; with `in_one` the only one.
+
+        Raises ProxyError.
+        """
         sampling = kept_here(request.sampling, upstream)
         if sampling.is_limited:
             await self._ready_to_count()
@@ -304,14 +309,18 @@ class ChatGateway:
             trace.tools = opened if isinstance(opened, ToolReply) else None
             # Only a reply that was judged can be held: any other needs no generator of its own.
             is_held = concerns_tools(request) or request.output is not None
+            gathered: Batch = []
             async with aclosing(_with_its_rest(opened, run, trace)) if is_held else nullcontext(opened) as reads:
                 async for read in reads:
                     batch = shaper.take(read)
+                    if in_one:
+                        gathered += batch
+                        batch = gathered
                     if shaper.finish is None:
-                        if batch:
+                        if batch and not in_one:
                             yield batch
                         continue
-                    if shaper.usage is None and batch:
+                    if shaper.usage is None and batch and not in_one:
                         yield batch  # counting takes a while; what can go out does
                         batch = []
                     trace.usage = shaper.usage or await self._counted(request, shaper)
@@ -351,14 +360,6 @@ async def _with_its_rest(reads: AsyncIterator[Batch], run: "_Run", trace: Trace)
             raise held.error from held
         trace.verdicts.append(held.error.kind)
         yield held.rest
-
-
-async def _joined(attempt: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
-    reply: Batch = []
-    async with aclosing(attempt):
-        async for batch in attempt:
-            reply += batch
-    yield reply
 
 
 async def _last_word(leasing: Leasing, error: ProxyError, tried: Set[str], now: float, run: "_Run") -> ProxyError:

@@ -4,9 +4,10 @@ Source: upstream protocol §8.5 to §8.7, and `openai_api`, which reads and writ
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Final, Self
 
 from qwen_proxy.accounts.model import Credential
 from qwen_proxy.chat.events import Batch
@@ -48,7 +49,19 @@ class OpenAICompatible:
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         """One request; leaving the block closes its connection, which ends the generation."""
-        return self._open(request, model, credential, deadline)
+        asking = self._transport.stream(
+            credential.exit,
+            "POST",
+            self._chat_url(credential),
+            headers=self._headers(credential, "text/event-stream"),
+            body=self._body(request, model),
+            deadline=deadline,
+        )
+
+        def refusal(status: int, body: bytes, retry_after: str | None) -> ProxyError:
+            return classify_answer(status, body, model.id, retry_after, self._judge)
+
+        return _Reply(asking, ReplyReader(model.id, self._call_id, self._judge), refusal, self._options.drain_seconds)
 
     async def models(self, credential: Credential | None, deadline: float) -> list[Model]:
         return named(self._options.models) if self._options.models else await self.listed(credential, deadline)
@@ -70,55 +83,6 @@ class OpenAICompatible:
             return named(self._options.usual_models)
         raise self._no_list(response)
 
-    @asynccontextmanager
-    async def _open(
-        self, request: ChatRequest, model: Model, credential: Credential, deadline: float
-    ) -> AsyncGenerator[AsyncIterator[Batch]]:
-        body = self._body(request, model)
-        async with self._transport.stream(
-            credential.exit,
-            "POST",
-            self._chat_url(credential),
-            headers=self._headers(credential, "text/event-stream"),
-            body=body,
-            deadline=deadline,
-        ) as stream:
-            reader = ReplyReader(model.id, self._call_id, self._judge)
-            async with aclosing(self._batches(stream, reader, model.id)) as batches:
-                yield batches
-            if reader.is_over and not stream.at_end:
-                await self._drain(stream)
-
-    async def _batches(self, stream: Stream, reader: ReplyReader, model_id: str) -> AsyncGenerator[Batch]:
-        if stream.status != 200:
-            retry_after = stream.headers.get("Retry-After")
-            raise classify_answer(stream.status, await read_all(stream), model_id, retry_after, self._judge)
-        chunk = await stream.read()
-        if not is_stream(chunk):
-            batch = reader.whole(chunk + await read_all(stream))
-            if reader.failure is not None:
-                raise reader.failure
-            yield batch
-            return
-        is_clean = True
-        try:
-            while chunk:
-                batch = reader.feed(chunk)
-                if batch:
-                    yield batch
-                if reader.failure is not None:
-                    raise reader.failure
-                if reader.is_over:
-                    return
-                chunk = await stream.read()
-        except ReplyCut:  # what came may be whole but for its end mark
-            is_clean = False
-        batch = reader.finish(is_clean=is_clean)
-        if batch:
-            yield batch
-        if reader.failure is not None:
-            raise reader.failure
-
     # what an upstream with ways of its own tells otherwise
 
     def _body(self, request: ChatRequest, model: Model) -> bytes:
@@ -130,15 +94,6 @@ class OpenAICompatible:
     def _judge(self, told: Told | None, model_id: str) -> ProxyError:
         """What an error object means, before a reply or inside it."""
         return classify(told, model_id)
-
-    async def _drain(self, stream: Stream) -> None:
-        """The end is near: take it, so that the connection can be used again. What comes late is given up."""
-        try:
-            async with asyncio.timeout(self._options.drain_seconds):
-                while await stream.read():
-                    pass
-        except (TimeoutError, ProxyError):
-            return
 
     def _headers(self, credential: Credential | None, accept: str) -> dict[str, str]:
         headers = {"accept": accept, "content-type": "application/json"}
@@ -154,3 +109,83 @@ class OpenAICompatible:
 
     def _call_id(self) -> str:
         return f"call_{self._ids.token(CALL_ID_DIGITS)}"
+
+
+class _Reply:
+    """A request's block, and its batches. No generators: each costs a request more than it costs to read one event."""
+
+    __slots__ = ("_asking", "_drain_seconds", "_has_begun", "_reader", "_refusal", "_stream")
+
+    def __init__(
+        self,
+        asking: AbstractAsyncContextManager[Stream],
+        reader: ReplyReader,
+        refusal: Callable[[int, bytes, str | None], ProxyError],
+        drain_seconds: float,
+    ) -> None:
+        """refusal: of status, body and what `Retry-After` said."""
+        self._asking = asking
+        self._reader = reader
+        self._refusal = refusal
+        self._drain_seconds = drain_seconds
+        self._has_begun = False
+        self._stream: Stream
+
+    async def __aenter__(self) -> Self:
+        self._stream = await self._asking.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and self._reader.is_over and not self._stream.at_end:
+                await self._drain()
+        finally:
+            await self._asking.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        reader = self._reader
+        while not reader.is_over:
+            if not self._has_begun:
+                batch = await self._first()
+            else:
+                try:
+                    chunk = await self._stream.read()
+                except ReplyCut:  # what came may be whole but for its end mark
+                    batch = reader.finish(is_clean=False)
+                else:
+                    batch = reader.feed(chunk) if chunk else reader.finish()
+            if batch:
+                return batch
+        if reader.failure is not None:
+            raise reader.failure
+        raise StopAsyncIteration
+
+    async def _first(self) -> Batch:
+        """The first read tells what the answer is."""
+        self._has_begun = True
+        stream, reader = self._stream, self._reader
+        if stream.status != 200:
+            raise self._refusal(stream.status, await read_all(stream), stream.headers.get("Retry-After"))
+        chunk = await stream.read()
+        if not chunk:
+            return reader.finish()
+        if is_stream(chunk):
+            return reader.feed(chunk)
+        batch = reader.whole(chunk + await read_all(stream))
+        if reader.failure is not None:
+            raise reader.failure
+        return batch
+
+    async def _drain(self) -> None:
+        """The end is near: take it, so that the connection can be used again. What comes late is given up."""
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                while await self._stream.read():
+                    pass
+        except (TimeoutError, ProxyError):
+            return

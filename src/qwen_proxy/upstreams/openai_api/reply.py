@@ -99,7 +99,7 @@ class ReplyReader:
         batch: Batch = []
         try:
             for payload in self._frames.feed(chunk):
-                if self.is_over:
+                if self._has_ended:
                     break
                 self._payload(payload, batch)
         except ProxyError as error:
@@ -182,7 +182,8 @@ class ReplyReader:
             self._has_thought = True
             self._logprobs.clear()  # of what is thought: our events have no place for them
             self._calls.put(ReasoningDelta(thought), batch)
-        if text := delta.text or delta.refusal:
+        content = delta.content
+        if text := (content if isinstance(content, str) else delta.text) or delta.refusal:
             self._has_spoken = True
             self._calls.put(TextDelta(text, self._taken_logprobs() if self._logprobs else None), batch)
         if delta.images:
