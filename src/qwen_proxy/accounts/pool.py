@@ -507,7 +507,7 @@ class AccountPool:
     @property
     def has_accounts(self) -> bool:
         """Whether there is any, of use or not."""
-        return any(True for _ in self._seats)
+        return len(self._seats) > 0
 
     def usable(self, feature: Feature) -> bool:
         """Whether some account could serve a request now, or will when its present ones end."""

@@ -94,7 +94,7 @@ async def open_commons(kept: Kept, machine: Machine, *, takes_roles: bool = True
             allowances=allowances,
             purse=purse,
             usage=UsageRecorder(store, machine.clock),
-            traces=TraceBook(store, vault, machine.clock),
+            traces=TraceBook(store, vault, machine.clock, machine.ids),
         )
 
 

@@ -98,11 +98,11 @@ class Folder:
     def _one(self, event: ChatEvent) -> None:
         match event:
             case TextDelta(text, logprobs):
-                self._append(Said(""), text)
+                self._append(Said, text)
                 if logprobs is not None:
                     self._logprobs.append(logprobs)
             case ReasoningDelta(text):
-                self._append(Reasoned(""), text)
+                self._append(Reasoned, text)
             case ToolArgumentsDelta(text):
                 self._pieces.append(text)
             case ToolCallStart(call_id, name):
@@ -123,10 +123,10 @@ class Folder:
             case _:
                 assert_never(event)
 
-    def _append(self, kind: Said | Reasoned, text: str) -> None:
-        if type(self._open) is not type(kind):
+    def _append(self, kind: type[Said | Reasoned], text: str) -> None:
+        if type(self._open) is not kind:
             self._close()
-            self._open = kind
+            self._open = kind("")
         self._pieces.append(text)
 
     def _close(self) -> None:
@@ -166,6 +166,8 @@ def usage_of_all(usages: Sequence[Usage | None], choices: int) -> Usage | None:
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
     """What several replies to one request used together (one at least); the prompt counts once, as OpenAI has it."""
+    if len(usages) == 1:
+        return usages[0]
     return Usage(
         prompt_tokens=max(usage.prompt_tokens for usage in usages),
         completion_tokens=sum(usage.completion_tokens for usage in usages),

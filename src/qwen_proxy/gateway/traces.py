@@ -1,7 +1,9 @@
 """What became of the requests of the last hour, for who asks by request id: in the store, so that any process knows.
 
 Nothing of what was said is kept, no argument, no result: names, counts and verdicts. Gathered in memory and written
-each second; what a killed process had not written is lost, and so is what comes while the store is away for long.
+each second, many in one record, since a record costs a short request more than most of what is done for it. Records
+stand in the order of time, and a request's identity tells when it came, so that who looks for it reads few. What a
+killed process had not written is lost, and so is what comes while the store is away for long.
 """
 
 import logging
@@ -15,8 +17,10 @@ from msgspec import Struct
 
 from qwen_proxy.gateway.prompted_tools import ToolReply
 from qwen_proxy.gateway.trace import Trace
-from qwen_proxy.ground.errors import StoreUnavailable, Unreadable
+from qwen_proxy.ground.errors import StoreUnavailable
+from qwen_proxy.ground.request_id import came_at
 from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.state.collection import Collection
 from qwen_proxy.state.kinds import TRACE
@@ -28,7 +32,10 @@ log = logging.getLogger(__name__)
 KEPT_SECONDS: Final = 3600.0
 FLUSH_SECONDS: Final = 1.0
 MOST_WAITING: Final = 10_000
-AT_ONCE: Final = 200  # in one write
+AT_ONCE: Final = 200  # in one record
+PAGE: Final = 50  # records that are read at once
+PLACE_DIGITS: Final = 16
+SKEW_SECONDS: Final = 5.0  # by which clocks of machines may differ
 MOST_NAME_CHARS: Final = 64  # of a name that a model made up
 
 
@@ -75,13 +82,20 @@ class TraceDocument(Struct, frozen=True, kw_only=True):
     tools: ToolsTraced | None = None
 
 
+class TraceBatch(Struct, frozen=True):
+    """What was written at once."""
+
+    traces: tuple[TraceDocument, ...]
+
+
 class TraceBook:
     """Writes each second while it is entered, and once more when it is left."""
 
-    def __init__(self, store: Store, vault: Vault, clock: Clock) -> None:
+    def __init__(self, store: Store, vault: Vault, clock: Clock, ids: Ids) -> None:
         self._store = store
         self._clock = clock
-        self._documents = Collection(store, TRACE, TraceDocument, vault)
+        self._ids = ids
+        self._batches = Collection(store, TRACE, TraceBatch, vault)
         self._waiting: dict[str, TraceDocument] = {}
         self._is_away = False
         self._tasks = Tasks()
@@ -117,20 +131,23 @@ class TraceBook:
         """Raises StoreUnavailable."""
         if (waiting := self._waiting.get(request_id)) is not None:
             return waiting
-        try:
-            entry = await self._documents.get(request_id)
-        except Unreadable:
-            return None  # another version's
-        return None if entry is None else entry.value
+        marks, after = request_id.encode(errors="replace"), _place(came_at(request_id) - SKEW_SECONDS)
+        while page := await self._store.find(TRACE, after=after, limit=PAGE):
+            # A search of the bytes costs less than to decode what holds it not.
+            for entry in self._batches.readable(record for record in page if marks in record.value):
+                for document in entry.value.traces:
+                    if document.request_id == request_id:
+                        return document
+            after = page[-1].id
+        return None
 
     async def flush(self) -> None:
         try:
-            while batch := dict(islice(self._waiting.items(), AT_ONCE)):
-                await self._store.write(
-                    [self._documents.put(id, document, lasts_seconds=KEPT_SECONDS) for id, document in batch.items()]
-                )
-                for id in batch:
-                    self._waiting.pop(id, None)
+            while traces := tuple(islice(self._waiting.values(), AT_ONCE)):
+                id = _place(self._clock.now()) + self._ids.token(PLACE_DIGITS)
+                await self._store.write([self._batches.put(id, TraceBatch(traces), lasts_seconds=KEPT_SECONDS)])
+                for trace in traces:
+                    self._waiting.pop(trace.request_id, None)
             self._is_away = False
         except StoreUnavailable as error:
             if not self._is_away:
@@ -141,6 +158,11 @@ class TraceBook:
         while True:
             await self._clock.sleep(FLUSH_SECONDS)
             await self.flush()
+
+
+def _place(at: float) -> str:
+    """Where the records of a second begin. at: Unix seconds."""
+    return f"{max(0, int(at)):010d}."
 
 
 def _traced(reply: ToolReply) -> ToolsTraced:

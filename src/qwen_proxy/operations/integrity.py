@@ -14,7 +14,7 @@ from qwen_proxy.api.stored_responses import KeptEvents, KeptResponse, ResponseJo
 from qwen_proxy.config.backend_book import KeptBackend
 from qwen_proxy.config.keys import KeyRecord
 from qwen_proxy.config.runtime import LiveValues
-from qwen_proxy.gateway.traces import TraceDocument
+from qwen_proxy.gateway.traces import TraceBatch
 from qwen_proxy.ground.errors import Unreadable
 from qwen_proxy.operations.offline import Opened
 from qwen_proxy.operations.rotation import is_under_way
@@ -57,7 +57,7 @@ DOCUMENTS: Final[Mapping[Kind, type[Struct]]] = {
     BACKEND_KEY: KeyHealth,
     GRANT: Grant,
     GRANT_WISH: GrantWish,
-    TRACE: TraceDocument,
+    TRACE: TraceBatch,
     RESPONSE: KeptResponse,
     RESPONSE_JOB: ResponseJob,
     RESPONSE_EVENTS: KeptEvents,

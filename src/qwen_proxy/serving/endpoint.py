@@ -19,6 +19,8 @@ from qwen_proxy.ground.errors import (
 )
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.ground.redact import masked_email
+from qwen_proxy.ground.request_id import RANDOM_DIGITS
+from qwen_proxy.ground.request_id import request_id as new_request_id
 from qwen_proxy.protocols.base import Dialect, Incoming
 from qwen_proxy.protocols.table import KEY_IN_QUERY
 from qwen_proxy.runtime.clock import Clock
@@ -105,7 +107,7 @@ class Endpoints:
 
         async def serve(request: web.Request) -> web.StreamResponse:
             """Answer, whatever happens but for the client leaving."""
-            request_id = "req_" + self._ids.token(24)
+            request_id = new_request_id(self._clock.now(), self._ids.token(RANDOM_DIGITS))
             request_id_var.set(request_id)
             visit = visit_of(request)
             exchange = Exchange(

@@ -10,10 +10,12 @@ from qwen_proxy.chat.models import ModelName
 from qwen_proxy.chat.request import ChatRequest, ImagePart, Message, Role, TextPart, Tool, ToolCallPart, ToolResultPart
 from qwen_proxy.gateway.prompted_tools import ToolReply
 from qwen_proxy.gateway.trace import Trace
-from qwen_proxy.gateway.traces import AT_ONCE, KEPT_SECONDS, MOST_WAITING, TraceBook, tools_header
+from qwen_proxy.gateway.traces import AT_ONCE, KEPT_SECONDS, MOST_WAITING, PAGE, TraceBook, tools_header
 from qwen_proxy.ground.errors import StoreUnavailable
+from qwen_proxy.ground.request_id import request_id
+from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.state.kinds import TRACE
-from qwen_proxy.state.store import Change, Put, Written
+from qwen_proxy.state.store import Change, Kind, Put, Record, Written
 from qwen_proxy.state.vault import Vault, new_document
 from qwen_proxy.storage.memory import MemoryStore
 from qwen_proxy.toolcalls.conversation import tell
@@ -30,6 +32,12 @@ class FlakyStore(MemoryStore):
 
     is_away = False
     writes = 0
+    records_read = 0
+
+    async def find(self, kind: Kind, *, after: str = "", limit: int = 1000) -> list[Record]:
+        found = await super().find(kind, after=after, limit=limit)
+        self.records_read += len(found)
+        return found
 
     async def write(self, changes: Sequence[Change]) -> Written:
         self.writes += 1
@@ -39,7 +47,7 @@ class FlakyStore(MemoryStore):
 
 
 def book(store: MemoryStore, clock: FakeClock) -> TraceBook:
-    return TraceBook(store, VAULT, clock)
+    return TraceBook(store, VAULT, clock, SystemIds())
 
 
 async def nothing() -> AsyncGenerator[Batch]:
@@ -117,8 +125,26 @@ async def test_they_are_written_each_second_and_when_it_is_left():
 async def test_what_another_version_wrote_is_as_if_it_were_not_there():
     clock = FakeClock()
     store = MemoryStore(clock)
-    await store.write([Put(kind=TRACE, id="r1", value=b"odd")])
+    await store.write([Put(kind=TRACE, id="0000000001.a", value=b"of r1, in an odd form")])
     assert await book(store, clock).find("r1") is None
+
+
+async def test_one_among_many_is_found_by_when_it_came():
+    clock = FakeClock()
+    store = FlakyStore(clock)
+    here, there = book(store, clock), book(store, clock)
+    wanted = ""
+    for second in range(3 * PAGE):
+        id = request_id(clock.now(), "ab" * 8)
+        wanted = id if second == 2 * PAGE else wanted
+        here.note(Trace(id), key_id="k", has_failed=False)
+        await here.flush()
+        await clock.advance(1)
+    found = await there.find(wanted)
+    assert found is not None and found.request_id == wanted
+    assert store.records_read <= PAGE
+    assert await there.find(request_id(clock.now(), "cd" * 8)) is None
+    assert await there.find("x" * 500) is None
 
 
 async def test_what_the_tools_did_is_told_in_names_and_numbers():
