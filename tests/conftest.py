@@ -17,6 +17,7 @@ def runs_tests(config: pytest.Config) -> bool:
     """False for the process that only hands them out to others."""
     return hasattr(config, "workerinput") or not config.getoption("numprocesses", None)
 
+
 settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing on a loaded one
 settings.load_profile("any machine")
 
