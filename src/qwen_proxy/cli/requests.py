@@ -50,14 +50,23 @@ def chat_command(
     )
     aside = console(stderr=True)
 
+    is_thinking = False
+
     def show_reasoning(piece: str) -> None:
+        nonlocal is_thinking
+        is_thinking = True
         if not as_json:
             aside.print(Text(piece, "dim italic"), end="")
 
     def show_text(piece: str) -> None:
-        if not as_json:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+        nonlocal is_thinking
+        if as_json:
+            return
+        if is_thinking and piece:
+            aside.print("\n")
+            is_thinking = False
+        sys.stdout.write(piece)
+        sys.stdout.flush()
 
     answered = run(
         through_server(
