@@ -322,3 +322,24 @@ async def test_a_picture_is_refused_by_its_place_in_the_clients_own_body() -> No
             async with gateway.client.post(path, json=body) as response:
                 assert response.status == 400, path
                 assert f"{place}: this upstream takes no images" in await response.text(), path
+
+
+@pytest.mark.parametrize("has_tools", [True, False])
+async def test_a_result_that_is_cut_is_told_of_also_where_no_tool_is_offered(has_tools: bool) -> None:
+    def asked(result: str) -> dict[str, Any]:
+        called = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        return {
+            "messages": [
+                {"role": "user", "content": "Look."},
+                {"role": "assistant", "content": None, "tool_calls": [called]},
+                {"role": "tool", "tool_call_id": "c1", "content": result},
+                {"role": "user", "content": "[[sim say Seen]]"},
+            ],
+            **({"tools": [{"type": "function", "function": {"name": "look"}}]} if has_tools else {}),
+        }
+
+    async with running(MAX_TOOL_RESULT_BYTES="2000") as gateway:
+        for result, told in (("x" * 2000, None), ("é" * 1001, "results of tools that are longer than 2000 bytes")):
+            async with gateway.client.post("/v1/chat/completions", json=asked(result)) as response:
+                assert response.status == 200
+                assert (response.headers.get("x-qwen-proxy-warnings") or "").partition(" are cut")[0] == (told or "")

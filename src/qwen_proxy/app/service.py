@@ -119,6 +119,7 @@ def gateway_options(settings: Settings) -> GatewayOptions:
         overflow_seconds=settings.overflow_seconds,
         deadline_seconds=settings.request_deadline_seconds,
         challenge_rest_seconds=settings.challenge_rest_seconds,
+        result_bytes=settings.max_tool_result_bytes,
         delivery=Delivery(
             show_reasoning=settings.output_think,
             reasoning_in_content=settings.legacy_reasoning_in_content,

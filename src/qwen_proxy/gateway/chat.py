@@ -12,7 +12,7 @@ from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
 from qwen_proxy.chat.models import Mode
-from qwen_proxy.chat.request import ChatRequest, ImagePart, Sampling, ToolResultPart
+from qwen_proxy.chat.request import ChatRequest, ImagePart, Sampling, TextPart, ToolResultPart
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind, account_name
@@ -62,7 +62,8 @@ class GatewayOptions(Struct, frozen=True, kw_only=True):
     that its reply was unfit. queue_seconds: how long a request may wait for a free account; overflow_seconds: the same
     while another backend is left for it.
 
-    challenge_rest_seconds: what the account pool orders, for Retry-After.
+    challenge_rest_seconds: what the account pool orders, for Retry-After. result_bytes: longer results of tools are cut
+    for the site (gateway/prompted_tools.py); 0: nobody is told.
     """
 
     retry_count: int = 1
@@ -72,6 +73,7 @@ class GatewayOptions(Struct, frozen=True, kw_only=True):
     overflow_seconds: float = 2.0
     deadline_seconds: float = 1800.0
     challenge_rest_seconds: float = CHALLENGE.first_seconds
+    result_bytes: int = 0
     delivery: Delivery
 
 
@@ -157,8 +159,13 @@ class ChatGateway:
         if wished.model.variant.search and not request.model.variant.search:
             told.append("this model searches nothing")
         backend = self._router.find(route.targets[0].backend)
-        if backend is not None and backend.kind is BackendKind.WEB and _has_images_in_results(request):
+        if backend is None or backend.kind is not BackendKind.WEB:
+            return told
+        results = [part for message in request.messages for part in message.parts if isinstance(part, ToolResultPart)]
+        if any(isinstance(inner, ImagePart) for result in results for inner in result.parts):
             told.append("images in the results of tools are not shown to the model")
+        if (most := self.options.result_bytes) and any(_size_bytes(result) > most for result in results):
+            told.append(f"results of tools that are longer than {most} bytes are cut in their middle")
         return told
 
     @property
@@ -481,9 +488,9 @@ def kept_here(sampling: Sampling, upstream: Upstream) -> Sampling:
     return Sampling(stop=() if sampling.logprobs else sampling.stop)
 
 
-def _has_images_in_results(request: ChatRequest) -> bool:
-    results = (part for message in request.messages for part in message.parts if isinstance(part, ToolResultPart))
-    return any(isinstance(inner, ImagePart) for result in results for inner in result.parts)
+def _size_bytes(result: ToolResultPart) -> int:
+    texts = (inner.text for inner in result.parts if isinstance(inner, TextPart))
+    return sum(len(text) if text.isascii() else len(text.encode(errors="surrogatepass")) for text in texts)
 
 
 def _refuse_what_comes_later(request: ChatRequest) -> None:
