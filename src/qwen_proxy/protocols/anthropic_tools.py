@@ -101,7 +101,7 @@ def _typed(tool: ToolBody, kind: str, path: str) -> Tool:
         if kind.startswith(prefix):
             return Tool(tool.name or typed.name, typed.description, typed.parameters)
     raise UnsupportedParameter(
-        f"{path}: tools of type {kind[:60]!r} are not supported; a tool with an input_schema is", param=f"{path}.type"
+        f"tools of type {kind[:60]!r} are not supported; a tool with an input_schema is", param=f"{path}.type"
     )
 
 
