@@ -117,7 +117,10 @@ CONTENT = (ReasoningDelta, TextDelta, ToolCallStart, MediaOutput)  # what commit
 
 
 def has_content(batch: Batch) -> bool:
-    return any(isinstance(event, CONTENT) for event in batch)
+    for event in batch:  # noqa: SIM110  - a generator costs more than all that it would look at
+        if isinstance(event, CONTENT):
+            return True
+    return False
 
 
 def joined_logprobs(arrays: Iterable[Raw | None]) -> Raw | None:

@@ -54,6 +54,8 @@ def of_json(delivery: Delivery) -> Delivery:
     return structs.replace(delivery, reasoning_in_content=False, search_info=SearchInfo.NONE)
 
 
+INTERRUPTING: Final = (ToolCallStart, MediaOutput)
+ENDING: Final = (Usage, Finish)
 THINK_OPENS: Final = "<think>\n"
 THINK_CLOSES: Final = "\n</think>\n\n"
 
@@ -88,9 +90,9 @@ class Deliverer:
             else:
                 if isinstance(event, SourcesFound):
                     self._sources += event.sources
-                elif isinstance(event, ToolCallStart | MediaOutput):
+                elif isinstance(event, INTERRUPTING):
                     self._close_reasoning(delivered)
-                elif isinstance(event, Usage | Finish):
+                elif isinstance(event, ENDING):
                     self._end(delivered)
                 delivered.append(event)
         return delivered

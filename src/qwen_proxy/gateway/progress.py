@@ -11,6 +11,8 @@ out is no reason against another try: what that thinks goes on behind it. Else t
 | a call, media | no                         | no                                     |
 """
 
+from typing import Final
+
 from msgspec import structs
 
 from qwen_proxy.chat.events import (
@@ -24,6 +26,10 @@ from qwen_proxy.chat.events import (
     has_content,
 )
 from qwen_proxy.chat.request import ChatRequest
+
+# A union that is written where it is asked for is made anew for each event.
+SAID: Final = (TextDelta, ReasoningDelta)
+KEPT: Final = (TextDelta, ToolCallStart, MediaOutput)
 
 
 class Progress:
@@ -55,9 +61,9 @@ class Progress:
             batch = self._following(batch)
         self._started = self._started or bool(batch)
         for event in batch:
-            if isinstance(event, TextDelta | ReasoningDelta):
+            if isinstance(event, SAID):
                 self._sent.add(type(event))
-            if isinstance(event, TextDelta | ToolCallStart | MediaOutput):
+            if isinstance(event, KEPT):
                 self.content = True
                 self.call = self.call or not isinstance(event, TextDelta)
         if not self.is_judged and has_content(batch):
@@ -69,7 +75,7 @@ class Progress:
         for event in batch:
             if isinstance(event, ReplyStart):
                 continue
-            if isinstance(event, TextDelta | ReasoningDelta) and type(event) in self._apart:
+            if isinstance(event, SAID) and type(event) in self._apart:
                 self._apart.discard(type(event))
                 event = type(event)("\n\n" + event.text)
             following.append(event)

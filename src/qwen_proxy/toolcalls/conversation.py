@@ -37,6 +37,9 @@ class Compiled(Struct, frozen=True, kw_only=True):
     toolbox: Toolbox
 
 
+OF_TOOLS: Final = (ToolCallPart, ToolResultPart)
+
+
 class Told(Struct, frozen=True, kw_only=True):
     """The request without tools, and what was done. `compiled` is None where no tool may be called."""
 
@@ -56,9 +59,13 @@ def compile_tools(tools: Sequence[Tool]) -> Compiled:
 
 def concerns_tools(request: ChatRequest) -> bool:
     """Whether anything has to be told in a request at all."""
-    return bool(offered(request)) or any(
-        isinstance(part, ToolCallPart | ToolResultPart) for message in request.messages for part in message.parts
-    )
+    if offered(request):
+        return True
+    for message in request.messages:
+        for part in message.parts:
+            if isinstance(part, OF_TOOLS):
+                return True
+    return False
 
 
 def tell(

@@ -147,6 +147,8 @@ def _assistant(parts: Iterable[Part]) -> Body:
 
 
 def _content(parts: tuple[Part, ...]) -> str | list[Body]:
+    if len(parts) == 1 and isinstance(parts[0], TextPart):
+        return parts[0].text
     if all(isinstance(part, TextPart) for part in parts):
         return "\n".join(part.text for part in parts if isinstance(part, TextPart))
     return [_part(part) for part in parts if not isinstance(part, ToolCallPart | ToolResultPart)]
