@@ -99,7 +99,7 @@ class ReplyReader:
         batch: Batch = []
         try:
             for payload in self._frames.feed(chunk):
-                if self._has_ended:
+                if self._has_ended or self.failure is not None:
                     break
                 self._payload(payload, batch)
         except ProxyError as error:
