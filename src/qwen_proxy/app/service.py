@@ -30,10 +30,11 @@ from qwen_proxy.config.settings import Settings
 from qwen_proxy.gateway.admission import Admission, LimitDefaults
 from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
-from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
+from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Naming
+from qwen_proxy.gateway.run import GatewayOptions
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.protocols.base import ParseOptions
 from qwen_proxy.runtime.clock import Clock

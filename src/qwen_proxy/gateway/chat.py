@@ -1,13 +1,11 @@
 """A chat request on its way: one attempt loop over backends and accounts, one budget of tries, one deadline."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 
-from msgspec import Struct, structs
+from msgspec import structs
 
-from qwen_proxy.accounts.health import CHALLENGE
-from qwen_proxy.accounts.leasing import Leasing
 from qwen_proxy.accounts.model import Credential, Feature, Outcome, OutcomeKind
 from qwen_proxy.chat.counting import TokenCounter
 from qwen_proxy.chat.events import Batch, Finish, Usage, UsageOrigin
@@ -16,31 +14,25 @@ from qwen_proxy.chat.request import ChatRequest, ImagePart, Sampling, TextPart, 
 from qwen_proxy.config.keys import ClientKey
 from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind, account_name
-from qwen_proxy.gateway.delivery import Delivery, of_json
 from qwen_proxy.gateway.overflow import Line, moves_on
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope, find_route
-from qwen_proxy.gateway.progress import Progress
 from qwen_proxy.gateway.prompted_tools import ToolReply
 from qwen_proxy.gateway.reply import ReplyShaper
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Route, Target, ordered, searching, share_of
+from qwen_proxy.gateway.run import GatewayOptions, Run, last_word, renew
 from qwen_proxy.gateway.trace import Trace
-from qwen_proxy.gateway.verdict import Past, ReplyHeld, Verdict, hint_of, judge, least_rest_seconds, outcome_of
+from qwen_proxy.gateway.verdict import ReplyHeld, Verdict, hint_of, judge, outcome_of
 from qwen_proxy.ground.errors import (
-    AccountsBusy,
-    AccountsOutOfQuota,
     Blame,
     NoAccountUsable,
     ProxyError,
-    QuotaElsewhere,
-    QuotaExhausted,
     ReplyCut,
     ReplyUnfit,
     UnsupportedParameter,
 )
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.ids import Ids
-from qwen_proxy.state.allowances import Share
 from qwen_proxy.tokens import count_request, counted_characters
 from qwen_proxy.toolcalls.conversation import concerns_tools
 from qwen_proxy.upstreams.base import Upstream
@@ -55,26 +47,6 @@ SAMPLING_FIELDS = frozenset(
         *("topP", "topK", "presencePenalty", "frequencyPenalty"),
     )
 )
-
-
-class GatewayOptions(Struct, frozen=True, kw_only=True):
-    """retry_count: tries beyond the first, after failures. ask_again_count: tries beyond them in which a model is told
-    that its reply was unfit. queue_seconds: how long a request may wait for a free account; overflow_seconds: the same
-    while another backend is left for it.
-
-    challenge_rest_seconds: what the account pool orders, for Retry-After. result_bytes: longer results of tools are cut
-    for the site (gateway/prompted_tools.py); 0: nobody is told.
-    """
-
-    retry_count: int = 1
-    ask_again_count: int = 2
-    retry_backoff_seconds: float = 0.4
-    queue_seconds: float = 60.0
-    overflow_seconds: float = 2.0
-    deadline_seconds: float = 1800.0
-    challenge_rest_seconds: float = CHALLENGE.first_seconds
-    result_bytes: int = 0
-    delivery: Delivery
 
 
 class ChatGateway:
@@ -193,9 +165,9 @@ class ChatGateway:
         """
         deadline = self._clock.monotonic() + self.options.deadline_seconds
         line = Line(self._in_order(route.targets, session))
-        return aclosing(self._attempts(_Run(request, self.options, line, deadline, budget), trace, session, in_one))
+        return aclosing(self._attempts(Run(request, self.options, line, deadline, budget), trace, session, in_one))
 
-    async def _attempts(self, run: "_Run", trace: Trace, session: str, in_one: bool) -> AsyncGenerator[Batch]:
+    async def _attempts(self, run: Run, trace: Trace, session: str, in_one: bool) -> AsyncGenerator[Batch]:
         while True:
             trace.tries += 1
             run.credential = None
@@ -240,7 +212,7 @@ class ChatGateway:
             finally:
                 run.settle(trace, has_failed=False)
 
-    def _enter(self, run: "_Run", trace: Trace) -> Backend:
+    def _enter(self, run: Run, trace: Trace) -> Backend:
         """The backend of this try. Raises ProxyError where it can't be asked this."""
         target = run.line.current
         backend = self._backend(target)
@@ -255,7 +227,7 @@ class ChatGateway:
         run.queue_deadline = min(run.deadline, self._clock.monotonic() + wait_seconds)
         return backend
 
-    async def _go_on(self, run: "_Run", error: ProxyError, trace: Trace) -> None:
+    async def _go_on(self, run: Run, error: ProxyError, trace: Trace) -> None:
         """Prepare the next try after a failure, or raise what is to be told of it."""
         credential, plan = run.credential, run.plan
         past = run.past
@@ -273,7 +245,7 @@ class ChatGateway:
         leasing = run.leasing
         if verdict is Verdict.GIVE_UP:
             tried = plan.avoid_accounts | {credential.account_id}
-            told = await _last_word(leasing, error, tried, self._clock.monotonic(), run)
+            told = await last_word(leasing, error, tried, self._clock.monotonic(), run)
             if told is error:
                 raise error
             raise told from error
@@ -281,7 +253,7 @@ class ChatGateway:
         run.sent.hint = hint_of(error)
         run.sent.asked_again += isinstance(error, ReplyUnfit)
         if verdict is Verdict.RENEW:
-            await _renew(leasing, credential, run, trace)
+            await renew(leasing, credential, run, trace)
         elif verdict is Verdict.PAUSE:
             await self._clock.sleep(run.options.retry_backoff_seconds * 2 ** (run.asked - 1))
 
@@ -298,7 +270,7 @@ class ChatGateway:
         target: Target,
         upstream: Upstream,
         credential: Credential,
-        run: "_Run",
+        run: Run,
         trace: Trace,
         in_one: bool,
     ) -> AsyncGenerator[Batch]:
@@ -357,7 +329,7 @@ class ChatGateway:
         return self._tokens.count(text)
 
 
-async def _with_its_rest(reads: AsyncIterator[Batch], run: "_Run", trace: Trace) -> AsyncGenerator[Batch]:
+async def _with_its_rest(reads: AsyncIterator[Batch], run: Run, trace: Trace) -> AsyncGenerator[Batch]:
     """A try's reads; of a reply that is unfit and not asked for again what there is of it. Raises ReplyUnfit else."""
     try:
         async for read in reads:
@@ -367,118 +339,6 @@ async def _with_its_rest(reads: AsyncIterator[Batch], run: "_Run", trace: Trace)
             raise held.error from held
         trace.verdicts.append(held.error.kind)
         yield held.rest
-
-
-async def _last_word(leasing: Leasing, error: ProxyError, tried: Set[str], now: float, run: "_Run") -> ProxyError:
-    """What to tell when nothing more is tried: the failure, with the time to wait where that is known.
-
-    How long the accounts without quota rest that were tried is no reason to wait while others are free. now: monotonic.
-    """
-    if isinstance(error, QuotaExhausted) and not run.content_sent:
-        try:
-            async with leasing.lease(Feature.CHAT, deadline=now, avoid_accounts=tried) as lease:
-                if lease.credential.account_id not in tried:
-                    return QuotaElsewhere()
-        except AccountsBusy:
-            return QuotaElsewhere()
-        except AccountsOutOfQuota as all_are_out:
-            return all_are_out
-        except NoAccountUsable:
-            pass  # the others are of no use for reasons of their own
-    if error.retry_after_seconds is None:
-        error.retry_after_seconds = least_rest_seconds(error, run.options.challenge_rest_seconds)
-    return error
-
-
-async def _renew(leasing: Leasing, stale: Credential, run: "_Run", trace: Trace) -> None:
-    try:
-        await leasing.renew(stale, deadline=run.queue_deadline)
-    except ProxyError as error:  # the account is lost for this request; another may do
-        trace.failures.append(type(error).__name__)
-        run.plan.only_account = None
-        run.plan.avoid_accounts.add(stale.account_id)
-
-
-class _Plan:
-    """What the next try of one request should do otherwise than the ones before."""
-
-    def __init__(self) -> None:
-        self.avoid_accounts: set[str] = set()
-        self.avoid_exits: set[str] = set()
-        self.only_account: str | None = None
-        self.renewed = False
-        self.challenged = False
-
-    def after(self, verdict: Verdict, credential: Credential) -> None:
-        self.only_account = None
-        if verdict is Verdict.RENEW:
-            self.renewed = True
-            self.only_account = credential.account_id
-            return
-        if verdict is Verdict.ASK_AGAIN:
-            return
-        self.avoid_accounts.add(credential.account_id)
-        if verdict in (Verdict.OTHER_EXIT, Verdict.CHALLENGED):
-            self.avoid_exits.add(credential.exit)
-        self.challenged = self.challenged or verdict is Verdict.CHALLENGED
-
-
-class _Run:
-    """One request's way. request: for the current target. asked: how often one went out. deadlines: monotonic.
-
-    plan, leasing: of the current backend. credential: of the current try, None while none is leased. failure: for which
-    the first backend was left. share: of the budget, reserved for the current try.
-    """
-
-    def __init__(
-        self, request: ChatRequest, options: GatewayOptions, line: Line, deadline: float, budget: ApiBudget | None
-    ) -> None:
-        self.request = request
-        self.options = options
-        self.delivery = options.delivery if request.output is None else of_json(options.delivery)
-        self.line = line
-        self.deadline = deadline
-        self.queue_deadline = deadline
-        self.budget = budget
-        self.share: Share | None = None
-        self.plan = _Plan()
-        self.leasing: Leasing | None = None
-        self.credential: Credential | None = None
-        self.asked = 0
-        self.sent = Progress(request)
-        self.failure: ProxyError | None = None
-
-    def settle(self, trace: Trace, *, has_failed: bool) -> None:
-        """What the try has used of the budget that was reserved for it; once."""
-        budget, share, self.share = self.budget, self.share, None
-        if budget is not None and share is not None:
-            has_left = not has_failed and self.credential is not None
-            used = trace.used(lambda: budget.prompt_tokens, has_left=has_left)
-            budget.settle(share, 0 if used is None else used.prompt_tokens + used.completion_tokens)
-
-    @property
-    def content_sent(self) -> bool:
-        return self.sent.content
-
-    @property
-    def past(self) -> Past:
-        """A try because of an unfit reply is none of those that failures may cost."""
-        return Past(
-            tries_left=self.options.retry_count + 1 + self.sent.asked_again - self.asked,
-            content_sent=self.sent.content,
-            renewed=self.plan.renewed,
-            challenged=self.plan.challenged,
-            call_sent=self.sent.call,
-            asked_again=self.sent.asked_again,
-            may_ask_again=self.options.ask_again_count,
-        )
-
-    def leave(self, error: ProxyError) -> None:
-        """The current backend, for the next one."""
-        self.failure = self.failure or error
-        self.line.advance(error)
-        self.plan = _Plan()
-        self.sent.hint = ""
 
 
 def kept_here(sampling: Sampling, upstream: Upstream) -> Sampling:

@@ -38,10 +38,11 @@ from qwen_proxy.chat.request import (
 from qwen_proxy.config.choices import SearchInfo
 from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
-from qwen_proxy.gateway.chat import COUNT_IN_THREAD_CHARS, ChatGateway, GatewayOptions
+from qwen_proxy.gateway.chat import COUNT_IN_THREAD_CHARS, ChatGateway
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Naming
+from qwen_proxy.gateway.run import GatewayOptions
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground import errors
 from qwen_proxy.runtime.ids import SystemIds

@@ -35,11 +35,12 @@ from qwen_proxy.chat.request import (
 from qwen_proxy.config.choices import SearchInfo
 from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
-from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
+from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.prompted_tools import MAX_COMPILED, PromptedTools, ToolOptions, ToolReply
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Naming
+from qwen_proxy.gateway.run import GatewayOptions
 from qwen_proxy.gateway.structured import StructuredOutput
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.gateway.verdict import ReplyHeld

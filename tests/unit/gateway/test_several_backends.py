@@ -16,11 +16,12 @@ from qwen_proxy.gateway.admission import Admission, LimitDefaults
 from qwen_proxy.gateway.api_budget import ApiBudget
 from qwen_proxy.gateway.backend import Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
-from qwen_proxy.gateway.chat import ChatGateway, GatewayOptions
+from qwen_proxy.gateway.chat import ChatGateway
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.permission import EVERYWHERE, Scope
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Naming
+from qwen_proxy.gateway.run import GatewayOptions
 from qwen_proxy.gateway.sizing import Size
 from qwen_proxy.gateway.trace import Trace
 from qwen_proxy.ground import errors
