@@ -18,6 +18,7 @@ from qwen_proxy.admin.diagnostics import DiagnosticsBody
 from qwen_proxy.admin.records import AuditBody, ProcessesBody
 from qwen_proxy.admin.routing import AdminRoute
 from qwen_proxy.admin.settings import SettingsBody, SettingsChangedBody, SettingsHistoryBody
+from qwen_proxy.config.backend_book import key_id
 from qwen_proxy.config.keybook import NewKey
 from qwen_proxy.ground.errors import AlreadyExists
 from qwen_proxy.ground.secret import Secret
@@ -40,6 +41,7 @@ class Example(Struct):
 VICTIM = "sk-a-key-for-the-examples"
 KEY = "/api/admin/keys/{victim}"  # its id
 BATCH = "/api/admin/accounts/batches/{batch}"  # one in the right state
+MORE = "sk-one-more-for-the-examples"  # a backend's
 GRANT = "a0b1c2d3e4f5"  # a sign-in at Qwen Code
 ACCOUNT = "/api/admin/accounts/b@example.com"
 EXAMPLES: dict[tuple[str, str], Example] = {
@@ -61,6 +63,8 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("GET", "/api/admin/backends/{name}"): Example("/api/admin/backends/lab"),
     ("PATCH", "/api/admin/backends/{name}"): Example("/api/admin/backends/lab", {"enabled": False}),
     ("POST", "/api/admin/backends/{name}/test"): Example("/api/admin/backends/lab/test"),
+    ("POST", "/api/admin/backends/{name}/keys"): Example("/api/admin/backends/lab/keys", {"keys": [MORE]}),
+    ("DELETE", "/api/admin/backends/{name}/keys/{id}"): Example("/api/admin/backends/lab/keys/{more}"),
     ("DELETE", "/api/admin/backends/{name}"): Example("/api/admin/backends/lab"),
     ("GET", "/api/admin/qwen-code"): Example("/api/admin/qwen-code"),
     ("POST", "/api/admin/qwen-code/logins"): Example("/api/admin/qwen-code/logins", {"account": "a@example.com"}),
@@ -148,6 +152,7 @@ async def example(gateway: Running, route: AdminRoute) -> Example:
         )
         await gateway.others.qwen_code.grants.add(GRANT, granted(tokens, SystemClock().now(), label="example"))
     path = given.path.replace("{victim}", book.id_of(VICTIM))
+    path = path.replace("{more}", key_id(gateway.commons.vault, Secret(MORE)))
     if "{batch}" in path:
         batches = BatchBook(gateway.commons.store, gateway.commons.vault)
         batch, now = STATES.get(path.rpartition("/")[2], OVER), SystemClock().now()  # an old one is forgotten

@@ -75,6 +75,8 @@ async def test_what_is_not_served_is_refused_in_anthropics_words() -> None:
             assert (response.status, response.headers["Allow"]) == (405, "POST")
             assert (await response.json())["error"]["type"] == "invalid_request_error"
         async with gateway.client.post("/v1/messages/batches", json={}) as response:
+            assert (response.status, (await response.json())["type"]) == (404, "error")
+        async with gateway.client.post("/v1/batches", json={}) as response:
             assert (await response.json())["error"]["code"] == "unknown_url"
 
 

@@ -80,6 +80,7 @@ def gateway(
         options=GatewayOptions(
             retry_count=int(options.get("retry_count", 1)),
             retry_backoff_seconds=options.get("backoff", 0),
+            result_bytes=int(options.get("result_bytes", 0)),
             delivery=shown,
         ),
     )
@@ -405,6 +406,25 @@ async def test_who_sends_an_image_in_a_result_is_warned_where_it_is_not_shown() 
     assert await warned(BackendKind.WEB, image)
     assert not await warned(BackendKind.WEB, TextPart("ok"))
     assert not await warned(BackendKind.API, image)
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_cut"),
+    [
+        ((TextPart("x" * 10),), False),
+        ((TextPart("x" * 11),), True),
+        ((TextPart("ä" * 5),), False),
+        ((TextPart("ä" * 6),), True),
+        ((TextPart("x" * 6), ImagePart("data:,"), TextPart("x" * 6)), True),
+    ],
+)
+async def test_who_sends_a_result_that_is_cut_is_warned(parts: tuple[TextPart | ImagePart, ...], is_cut: bool) -> None:
+    request = ChatRequest(
+        model=ModelName(MODEL.id), messages=(Message(Role.USER, (TextPart("x" * 99), ToolResultPart("c1", parts))),)
+    )
+    chat = gateway(scripted(GOOD), Desk("a"), result_bytes=10)
+    told = chat.warnings(*await chat.resolve(request), wished=request)
+    assert any("longer than 10 bytes" in warning for warning in told) is is_cut
 
 
 async def test_tools_that_may_not_be_called_do_no_harm() -> None:

@@ -94,6 +94,11 @@ async def test_many_go_in_few_writes():
     await here.flush()
     await here.flush()
     assert store.writes == 2
+    there = book(store, clock)
+    for id in ("r0", f"r{AT_ONCE // 2}", f"r{AT_ONCE}"):
+        found = await there.find(id)
+        assert found is not None and found.request_id == id
+    assert await there.find("r") is None  # the beginning of others
 
 
 async def test_a_store_that_is_away_costs_nothing_but_the_oldest():
