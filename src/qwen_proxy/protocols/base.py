@@ -14,7 +14,7 @@ from qwen_proxy.ground.limits import LimitFacts
 
 
 class Incoming(Struct, frozen=True, kw_only=True):
-    """A client's request as it came. Header names are lower-case; `body` is whole.
+    """A client's request as it came. Headers are found by their lower-case names; `body` is whole.
 
     variables: what stood in the places of the route's path that have a name, such as `model`.
     """

@@ -90,7 +90,7 @@ class OpenAIChat:
     def parse(self, incoming: Incoming, options: ParseOptions) -> ChatCall:
         body, ignored = decode(incoming.body)
         return ChatCall(
-            request=request(body, extra(incoming.body)),
+            request=request(body, extra(incoming.body, body, ignored)),
             stream=body.streamed,
             include_usage=body.includes_usage,
             choices=choices(body, options.max_choices),

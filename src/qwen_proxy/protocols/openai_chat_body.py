@@ -4,6 +4,7 @@ Shapes: OpenAI's API reference (as typed in the openai SDK 3.54), and the origin
 §10.3): `enable_thinking`, `thinking_budget`, and several spellings of pictures and videos. `null` means absent.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -216,8 +217,11 @@ _TEXT: Final = msgspec.json.Decoder(str)
 _BODY: Final = msgspec.json.Decoder(ChatBody)
 
 
-def extra(body: bytes) -> dict[str, Raw]:
-    """See `bodies.extra`."""
+def extra(body: bytes, decoded: ChatBody, ignored: Iterable[str]) -> dict[str, Raw]:
+    """See `bodies.extra`. decoded, ignored: of `decode`; mostly they tell that there is nothing, and a long body is not
+    read once more."""
+    if not decoded.prompt_cache_key and _FIELDS.issuperset(ignored):
+        return {}
     return bodies.extra(body, _FIELDS)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from msgspec import Struct
@@ -251,11 +251,7 @@ async def incoming(exchange: Exchange) -> Incoming:
     return Incoming(
         path=exchange.path,
         query=request.query,
-        headers=_lower(request.headers),
+        headers=request.headers,
         body=body,
         variables=request.match_info,
     )
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}

@@ -317,6 +317,9 @@ def test_fields_that_are_not_read_here_are_kept_for_an_upstream_that_knows_them(
         "prompt_cache_key": "c",
     }
     assert len(asked(**{f"x{i}": i for i in range(500)}).extra) == 40
+    assert asked(temperature=1, seed=1).extra == {}
+    assert asked(prompt_cache_key="c").extra.keys() == {"prompt_cache_key"}
+    assert asked(metadata={"a": 1}).extra.keys() == {"metadata"}
 
 
 def test_the_word_of_effort_is_kept():
