@@ -22,6 +22,7 @@ from tests.clients.test_openai_sdk import MODEL
 from tests.e2e.test_responses import ended
 from tests.support.http import USER_KEY
 from tests.support.served import Served, served
+from tests.support.waiting import until
 
 
 def sdk(site: Served) -> openai.AsyncOpenAI:
@@ -35,6 +36,11 @@ async def site(folder: Path) -> AsyncGenerator[tuple[Served, openai.AsyncOpenAI]
     async with served(folder, PM2_INSTANCES="3") as site, sdk(site) as client:
         await site.until(lambda body: sum(worker.state == "ready" for worker in body.workers) == 3)
         yield site, client
+
+
+def completions(site: Served) -> int:
+    """How often the site was asked for one."""
+    return sum(each.endpoint == "completions" for each in site.simulator.requests)
 
 
 async def worker_of(folder: Path, id: str) -> int:
@@ -99,11 +105,12 @@ async def test_a_response_whose_worker_is_killed_before_its_first_word_is_asked_
             if len(seen) == 3:
                 break
         assert [event.type for event in seen] == ["response.created", "response.queued", "response.in_progress"]
+        await until(lambda: completions(running) == 1, 20)  # the opening events come before the site is asked
         os.kill(await worker_of(tmp_path, made.id), signal.SIGKILL)
         seen += await follow(client, made.id, 2)
         assert [event.sequence_number for event in seen] == list(range(len(seen)))
         assert seen[-1].type == "response.completed" and seen[-1].response.output_text == "Good day"
-        assert len([each for each in running.simulator.requests if each.endpoint == "completions"]) == 2
+        assert completions(running) == 2
         assert (await ended(client, made.id)).created_at == made.created_at
 
 
@@ -133,7 +140,7 @@ async def test_workers_that_are_replaced_end_their_responses_first(tmp_path: Pat
         running.process.send_signal(signal.SIGHUP)
         found = await ended(client, made.id)
         assert found.status == "completed" and found.output_text.endswith("word60")
-        assert len([each for each in running.simulator.requests if each.endpoint == "completions"]) == 1
+        assert completions(running) == 1
         await running.until(lambda body: before not in {worker.pid for worker in body.workers})
 
 
