@@ -147,7 +147,8 @@ class TraceBook:
                 id = _place(self._clock.now()) + self._ids.token(PLACE_DIGITS)
                 await self._store.write([self._batches.put(id, TraceBatch(traces), lasts_seconds=KEPT_SECONDS)])
                 for trace in traces:
-                    self._waiting.pop(trace.request_id, None)
+                    if self._waiting.get(trace.request_id) is trace:  # else it was noted anew meanwhile
+                        del self._waiting[trace.request_id]
             self._is_away = False
         except StoreUnavailable as error:
             if not self._is_away:

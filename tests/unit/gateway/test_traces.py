@@ -1,7 +1,7 @@
 """Traces: kept for an hour, found by any process, lost rather than in anybody's way."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from msgspec import structs
 
@@ -33,6 +33,7 @@ class FlakyStore(MemoryStore):
     is_away = False
     writes = 0
     records_read = 0
+    while_writing: Callable[[], object] = staticmethod(lambda: None)
 
     async def find(self, kind: Kind, *, after: str = "", limit: int = 1000) -> list[Record]:
         found = await super().find(kind, after=after, limit=limit)
@@ -41,6 +42,7 @@ class FlakyStore(MemoryStore):
 
     async def write(self, changes: Sequence[Change]) -> Written:
         self.writes += 1
+        self.while_writing()
         if self.is_away:
             raise StoreUnavailable("gone")
         return await super().write(changes)
@@ -114,6 +116,21 @@ async def test_a_store_that_is_away_costs_nothing_but_the_oldest():
     store.is_away = False
     await here.flush()
     assert await book(store, clock).find(f"r{MOST_WAITING}") is not None
+
+
+async def test_what_is_noted_while_its_like_is_written_is_written_too():
+    clock = FakeClock()
+    store = FlakyStore(clock)
+    here = book(store, clock)
+
+    def again() -> None:
+        if store.writes == 1:
+            here.note(Trace("r1", tries=2), key_id="k", has_failed=False)
+
+    store.while_writing = again
+    here.note(Trace("r1", tries=1), key_id="k", has_failed=True)
+    await here.flush()
+    assert store.writes == 2
 
 
 async def test_they_are_written_each_second_and_when_it_is_left():
