@@ -1,7 +1,7 @@
 """A whole reply, folded from its events: what a caller who does not stream gets."""
 
 from collections.abc import Iterable, Sequence
-from typing import assert_never
+from typing import assert_never, final
 
 from msgspec import Raw, Struct, structs
 
@@ -22,10 +22,12 @@ from qwen_proxy.chat.events import (
 )
 
 
+@final
 class Reasoned(Struct, frozen=True):
     text: str
 
 
+@final
 class Said(Struct, frozen=True):
     """`logprobs`: as TextDelta has them."""
 
@@ -33,6 +35,7 @@ class Said(Struct, frozen=True):
     logprobs: Raw | None = None
 
 
+@final
 class Called(Struct, frozen=True):
     call_id: str
     name: str
@@ -54,15 +57,16 @@ class ChatResult(Struct, frozen=True, kw_only=True):
     @property
     def logprobs(self) -> Raw | None:
         """Of all text."""
-        return joined_logprobs(part.logprobs for part in self.parts if isinstance(part, Said))
+        told = [part.logprobs for part in self.parts if type(part) is Said and part.logprobs is not None]
+        return joined_logprobs(told) if told else None
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, Said))
+        return "".join([part.text for part in self.parts if type(part) is Said])
 
     @property
     def reasoning(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, Reasoned))
+        return "".join([part.text for part in self.parts if type(part) is Reasoned])
 
 
 class Folder:
@@ -70,7 +74,7 @@ class Folder:
 
     def __init__(self) -> None:
         self._parts: list[ResultPart] = []
-        self._open: Reasoned | Said | Called | None = None
+        self._open: type[Said | Reasoned] | ToolCallStart | None = None
         self._pieces: list[str] = []
         self._sources: list[Source] = []
         self._queries: list[str] = []
@@ -80,7 +84,22 @@ class Folder:
 
     def feed(self, events: Iterable[ChatEvent]) -> None:
         for event in events:
-            self._one(event)
+            if type(event) is TextDelta:
+                if self._open is not Said:
+                    self._begin(Said)
+                self._pieces.append(event.text)
+                if event.logprobs is not None:
+                    self._logprobs.append(event.logprobs)
+            elif type(event) is ReasoningDelta:
+                if self._open is not Reasoned:
+                    self._begin(Reasoned)
+                self._pieces.append(event.text)
+            elif type(event) is Usage:
+                self._usage = event
+            elif type(event) is Finish:
+                self._finish = event
+            elif type(event) is not ReplyStart:
+                self._take(event)
 
     def result(self) -> ChatResult:
         """Raises ValueError while the reply has no Finish."""
@@ -95,54 +114,34 @@ class Folder:
             finish=self._finish,
         )
 
-    def _one(self, event: ChatEvent) -> None:
+    def _take(self, event: ToolArgumentsDelta | ToolCallStart | MediaOutput | SourcesFound) -> None:
         match event:
-            case TextDelta(text, logprobs):
-                self._append(Said, text)
-                if logprobs is not None:
-                    self._logprobs.append(logprobs)
-            case ReasoningDelta(text):
-                self._append(Reasoned, text)
             case ToolArgumentsDelta(text):
                 self._pieces.append(text)
-            case ToolCallStart(call_id, name):
-                self._close()
-                self._open = Called(call_id, name, "")
+            case ToolCallStart():
+                self._begin(event)
             case MediaOutput():
                 self._close()
                 self._parts.append(event)
             case SourcesFound(sources, queries):
                 self._sources += sources
                 self._queries += queries
-            case Usage():
-                self._usage = event
-            case Finish():
-                self._finish = event
-            case ReplyStart():
-                pass
             case _:
                 assert_never(event)
 
-    def _append(self, kind: type[Said | Reasoned], text: str) -> None:
-        if type(self._open) is not kind:
-            self._close()
-            self._open = kind("")
-        self._pieces.append(text)
+    def _begin(self, part: type[Said | Reasoned] | ToolCallStart) -> None:
+        self._close()
+        self._open = part
 
     def _close(self) -> None:
-        text = "".join(self._pieces)
-        match self._open:
-            case Said():
-                self._parts.append(Said(text, joined_logprobs(self._logprobs)))
-                self._logprobs.clear()
-            case Reasoned():
-                self._parts.append(Reasoned(text))
-            case Called(call_id, name):
-                self._parts.append(Called(call_id, name, text))
-            case None:
-                pass
-            case _:
-                assert_never(self._open)
+        part, text = self._open, "".join(self._pieces)
+        if part is Said:
+            self._parts.append(Said(text, joined_logprobs(self._logprobs) if self._logprobs else None))
+            self._logprobs.clear()
+        elif part is Reasoned:
+            self._parts.append(Reasoned(text))
+        elif isinstance(part, ToolCallStart):
+            self._parts.append(Called(part.call_id, part.name, text))
         self._open = None
         self._pieces.clear()
 

@@ -54,64 +54,61 @@ def of_json(delivery: Delivery) -> Delivery:
     return structs.replace(delivery, reasoning_in_content=False, search_info=SearchInfo.NONE)
 
 
-INTERRUPTING: Final = (ToolCallStart, MediaOutput)
-ENDING: Final = (Usage, Finish)
 THINK_OPENS: Final = "<think>\n"
 THINK_CLOSES: Final = "\n</think>\n\n"
 
 
 class Deliverer:
-    """One reply's events, as they are delivered."""
+    """One reply's events, as they are delivered.
+
+    is_answering: text was the last that came, so more of it would go out as it is.
+    """
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
-        self._answering = False  # text was the last that came
+        self.is_answering = False
         self._thinking = False  # delivered reasoning was
         self._reasoned = False  # some was delivered
         self._answered = False  # some text came
         self._sources: list[Source] = []
         self._written = 0
 
-    @property
-    def is_answering(self) -> bool:
-        """Whether more text would go out as it is."""
-        return self._answering
-
     def apply(self, batch: Batch) -> Batch:
         delivered: Batch = []
         for event in batch:
-            if isinstance(event, TextDelta):
-                if not self._answering and event.text:
+            if type(event) is TextDelta:
+                if not self.is_answering and event.text:
                     self._begin_answer(delivered)
-                delivered.append(event)
-            elif isinstance(event, ReasoningDelta):
+            elif type(event) is ReasoningDelta:
                 if self._delivery.show_reasoning and event.text:
                     self._reason(event.text, delivered)
-            else:
-                if isinstance(event, SourcesFound):
-                    self._sources += event.sources
-                elif isinstance(event, INTERRUPTING):
-                    self._close_reasoning(delivered)
-                elif isinstance(event, ENDING):
-                    self._end(delivered)
-                delivered.append(event)
+                continue
+            elif type(event) is SourcesFound:
+                self._sources += event.sources
+            elif self._thinking and (type(event) is ToolCallStart or type(event) is MediaOutput):
+                self._close_reasoning(delivered)
+            elif (self._thinking or self._sources) and (type(event) is Usage or type(event) is Finish):
+                self._end(delivered)
+            delivered.append(event)
         return delivered
 
     def _reason(self, text: str, delivered: Batch) -> None:
-        if not self._reasoned and (block := self._block()):
+        if self._sources and not self._reasoned and (block := self._block()):
             text = f"{block}\n\n{text}"
         if self._delivery.reasoning_in_content:
             delivered.append(TextDelta(text if self._thinking else THINK_OPENS + text))
         else:
             delivered.append(ReasoningDelta(text))
         self._thinking = self._reasoned = True
-        self._answering = False
+        self.is_answering = False
 
     def _begin_answer(self, delivered: Batch) -> None:
-        self._close_reasoning(delivered)
-        if not self._answered and self._delivery.search_info is SearchInfo.TABLE and (block := self._block()):
+        if self._thinking:
+            self._close_reasoning(delivered)
+        wants_table = not self._answered and self._delivery.search_info is SearchInfo.TABLE
+        if self._sources and wants_table and (block := self._block()):
             delivered.append(TextDelta(f"{block}\n\n"))
-        self._answering = self._answered = True
+        self.is_answering = self._answered = True
 
     def _end(self, delivered: Batch) -> None:
         self._close_reasoning(delivered)

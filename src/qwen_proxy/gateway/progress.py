@@ -16,20 +16,16 @@ from typing import Final
 from msgspec import structs
 
 from qwen_proxy.chat.events import (
+    CONTENT,
     Batch,
     ChatEvent,
-    MediaOutput,
     ReasoningDelta,
     ReplyStart,
     TextDelta,
-    ToolCallStart,
-    has_content,
 )
 from qwen_proxy.chat.request import ChatRequest
 
-# A union that is written where it is asked for is made anew for each event.
-SAID: Final = (TextDelta, ReasoningDelta)
-KEPT: Final = (TextDelta, ToolCallStart, MediaOutput)
+NOTHING: Final[frozenset[type[ChatEvent]]] = frozenset()
 
 
 class Progress:
@@ -45,12 +41,12 @@ class Progress:
         self.hint = ""
         self.asked_again = 0
         self._started = False
-        self._sent: set[type[ChatEvent]] = set()  # of text and thinking, what has gone out
-        self._apart: set[type[ChatEvent]] = set()  # of which this try has not sent any yet
+        self._sent = NOTHING  # the kinds of content that have gone out
+        self._apart = NOTHING  # of which this try has not sent any yet
 
     def next_try(self, request: ChatRequest) -> ChatRequest:
         """The request of the try that begins."""
-        self._apart = set(self._sent)
+        self._apart = self._sent
         return structs.replace(request, hint=self.hint) if self.hint else request
 
     def sending(self, batch: Batch) -> Batch:
@@ -61,22 +57,27 @@ class Progress:
             batch = self._following(batch)
         self._started = self._started or bool(batch)
         for event in batch:
-            if isinstance(event, SAID):
-                self._sent.add(type(event))
-            if isinstance(event, KEPT):
-                self.content = True
-                self.call = self.call or not isinstance(event, TextDelta)
-        if not self.is_judged and has_content(batch):
-            self.content = True
+            kind = type(event)
+            if kind in CONTENT and kind not in self._sent:
+                self._note(kind)
         return batch
+
+    def _note(self, kind: type[ChatEvent]) -> None:
+        """The first of a kind of content goes out."""
+        self._sent |= {kind}
+        if kind is ReasoningDelta:
+            self.content = self.content or not self.is_judged
+        else:
+            self.content = True
+            self.call = self.call or kind is not TextDelta
 
     def _following(self, batch: Batch) -> Batch:
         following: Batch = []
         for event in batch:
-            if isinstance(event, ReplyStart):
+            if type(event) is ReplyStart:
                 continue
-            if isinstance(event, SAID) and type(event) in self._apart:
-                self._apart.discard(type(event))
+            if (type(event) is TextDelta or type(event) is ReasoningDelta) and type(event) in self._apart:
+                self._apart -= {type(event)}
                 event = type(event)("\n\n" + event.text)
             following.append(event)
         return following

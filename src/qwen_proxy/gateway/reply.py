@@ -41,8 +41,8 @@ class ReplyShaper:
         self._deliverer = Deliverer(delivery)
         self._pending: Batch | None = []
         self._text = io.StringIO()
-        self._reasoning = io.StringIO()
-        self._calls = io.StringIO()
+        self._reasoning: io.StringIO | None = None  # most replies have none, nor calls
+        self._calls: io.StringIO | None = None
         self.usage: Usage | None = None
         self.finish: Finish | None = None
 
@@ -53,18 +53,17 @@ class ReplyShaper:
 
     @property
     def reasoning(self) -> str:
-        return self._reasoning.getvalue()
+        return "" if self._reasoning is None else self._reasoning.getvalue()
 
     @property
     def calls(self) -> str:
         """Names and arguments of calls, one behind the other: for counting."""
-        return self._calls.getvalue()
+        return "" if self._calls is None else self._calls.getvalue()
 
     @property
     def size_bytes(self) -> int:
         """Of answer, reasoning and calls, so far."""
-        parts = (self._text, self._reasoning, self._calls)
-        return sum(len(written.getvalue().encode(errors="surrogatepass")) for written in parts)
+        return len((self.text + self.reasoning + self.calls).encode(errors="surrogatepass"))
 
     def take(self, read: Batch) -> Batch:
         """Shape one read. Returns what may go out now; what the last read brings stays for `end`."""
@@ -72,45 +71,53 @@ class ReplyShaper:
             read = self._limiter.apply(read)
         elif len(read) == 1 and self._pending is None and self._deliverer.is_answering:
             event = read[0]
-            if isinstance(event, TextDelta):  # a token in the middle of an answer: the usual case
+            if type(event) is TextDelta:  # a token in the middle of an answer: the usual case
                 self._text.write(event.text)
                 return read
-        batch: Batch = []
-        for event in read:
-            if isinstance(event, TextDelta):
-                self._text.write(event.text)
-            elif isinstance(event, ReasoningDelta):
-                self._reasoning.write(event.text)
-            elif isinstance(event, ToolArgumentsDelta):
-                if self._drops_call:
-                    continue
-                self._calls.write(event.text)
-            elif isinstance(event, ToolCallStart):
-                self._drops_call = self._one_call and self._has_call
-                self._has_call = True
-                if self._drops_call:
-                    continue
-                self._calls.write(event.name)
-            elif isinstance(event, Usage):
-                self.usage = event
-                continue
-            elif isinstance(event, Finish):
-                self.finish = event
-                continue
-            batch.append(event)
-        return self._release(self._deliverer.apply(batch), over=False)
+        batch = self._deliverer.apply(self._kept(read))
+        return batch if self._pending is None else self._held(self._pending, batch)
 
     def end(self, usage: Usage) -> Batch:
         """The last batch: what is still held, the usage and the finish."""
         assert self.finish is not None
-        return self._release(self._deliverer.apply([usage, self.finish]), over=True)
+        last = self._deliverer.apply([usage, self.finish])
+        held, self._pending = self._pending, None
+        return held + last if held else last
 
-    def _release(self, batch: Batch, *, over: bool) -> Batch:
-        pending = self._pending
-        if pending is None:
-            return batch
+    def _kept(self, read: Batch) -> Batch:
+        """What of a read goes on to the client; usage and finish wait for `end`."""
+        kept: Batch = []
+        for event in read:
+            if type(event) is TextDelta:
+                self._text.write(event.text)
+            elif type(event) is Usage:
+                self.usage = event
+                continue
+            elif type(event) is Finish:
+                self.finish = event
+                continue
+            elif type(event) is ReasoningDelta:
+                self._reasoning = self._reasoning or io.StringIO()
+                self._reasoning.write(event.text)
+            elif type(event) is ToolCallStart or type(event) is ToolArgumentsDelta:
+                self._note_call(event)
+                if self._drops_call:
+                    continue
+            kept.append(event)
+        return kept
+
+    def _note_call(self, event: ToolCallStart | ToolArgumentsDelta) -> None:
+        if isinstance(event, ToolCallStart):
+            self._drops_call = self._one_call and self._has_call
+            self._has_call = True
+        if not self._drops_call:
+            self._calls = self._calls or io.StringIO()
+            self._calls.write(event.name if isinstance(event, ToolCallStart) else event.text)
+
+    def _held(self, pending: Batch, batch: Batch) -> Batch:
+        """What may go out by now of a reply from which nothing has."""
         pending += batch
-        if not over and not has_content(batch):
+        if not has_content(batch):
             return []
         self._pending = None
         return pending

@@ -39,16 +39,17 @@ def decode(
     body = whole_characters(body)
     try:
         decoded = decoder.decode(body)
-        names = [
-            name for name, value in _NAMES.decode(body).items() if name not in honoured and bytes(value) != b"null"
-        ]
+        fields = _NAMES.decode(body)
     except msgspec.ValidationError as error:
         raise shape_refusal(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the request body is no valid JSON in UTF-8 ({error})") from error
     except RecursionError as error:
         raise InvalidRequest("the request body is nested too deeply") from error
-    return decoded, tuple(name if is_plain_name(name) else "?" for name in names[:_MAX_IGNORED])
+    if honoured.issuperset(fields):
+        return decoded, ()
+    names = [name for name, value in fields.items() if name not in honoured and bytes(value) != b"null"]
+    return decoded, tuple([name if is_plain_name(name) else "?" for name in names[:_MAX_IGNORED]])
 
 
 def extra(body: bytes, own: Container[str]) -> dict[str, Raw]:
@@ -82,6 +83,8 @@ def refuse_ignored(ignored: Sequence[str], options: ParseOptions) -> None:
 
 def checked_stops(stops: Sequence[str], param: str) -> tuple[str, ...]:
     """Each once. Raises InvalidRequest."""
+    if not stops:
+        return ()
     if len(stops) > MAX_STOPS:
         raise InvalidRequest(f"{param} has {len(stops)} sequences; at most {MAX_STOPS} are taken", param=param)
     if "" in stops:

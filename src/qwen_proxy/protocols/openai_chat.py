@@ -7,16 +7,13 @@ without which the SDK's accumulator can't join them), and `origin` in `usage`, w
 or a count made here are given.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from itertools import groupby
 from typing import ClassVar, Final
 
 import msgspec
 from msgspec import Struct
 
-from qwen_proxy import __version__
 from qwen_proxy.chat.events import (
     Batch,
     ChatEvent,
@@ -24,7 +21,6 @@ from qwen_proxy.chat.events import (
     MediaOutput,
     ReasoningDelta,
     ReplyStart,
-    Source,
     SourcesFound,
     TextDelta,
     ToolArgumentsDelta,
@@ -33,7 +29,7 @@ from qwen_proxy.chat.events import (
     joined_logprobs,
 )
 from qwen_proxy.chat.request import ChatRequest
-from qwen_proxy.chat.result import Called, ChatResult, Said, total_usage
+from qwen_proxy.chat.result import ChatResult, total_usage
 from qwen_proxy.ground.errors import ProxyError
 from qwen_proxy.ground.limits import LimitFacts
 from qwen_proxy.protocols.base import ErrorReply, Incoming, ParseOptions, ReplyFacts
@@ -41,10 +37,10 @@ from qwen_proxy.protocols.limit_headers import openai_headers
 from qwen_proxy.protocols.media_text import media_text
 from qwen_proxy.protocols.openai_chat_body import decode, extra
 from qwen_proxy.protocols.openai_chat_freeform import FreeformCalls
+from qwen_proxy.protocols.openai_chat_reply import call, choice_json, citation, custom_call, head, usage_json
 from qwen_proxy.protocols.openai_chat_request import choices, request
 from qwen_proxy.protocols.openai_chat_tools import freeform
 from qwen_proxy.protocols.openai_errors import error_body, error_reply
-from qwen_proxy.protocols.openai_freeform import text_in
 
 _json: Final = msgspec.json.encode
 
@@ -70,14 +66,14 @@ class ChatCall(Struct, frozen=True, kw_only=True):
     def trailer(self, facts: ReplyFacts, usage: Usage) -> bytes:
         if not self.include_usage:
             return DONE
-        chunk = _head(facts, "chat.completion.chunk") | {"choices": (), "usage": _usage(usage)}
-        return b"data: " + _json(chunk) + b"\n\n" + DONE
+        opening = head(facts, "chat.completion.chunk")
+        return b'data: %b,"choices":[],"usage":%b}\n\n' % (opening, usage_json(usage)) + DONE
 
     def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
-        told = [_choice(index, result, self.freeform) for index, result in enumerate(results)]
+        told = b",".join([choice_json(index, result, self.freeform) for index, result in enumerate(results)])
         usages = [result.usage for result in results if result.usage is not None]
-        usage = _usage(total_usage(usages)) if usages else None
-        return _json(_head(facts, "chat.completion") | {"choices": told, "usage": usage})
+        usage = usage_json(total_usage(usages)) if usages else b"null"
+        return b'%b,"choices":[%b],"usage":%b}' % (head(facts, "chat.completion"), told, usage)
 
 
 class OpenAIChat:
@@ -115,8 +111,7 @@ class ChunkEncoder:
     def __init__(
         self, facts: ReplyFacts, index: int, *, include_usage: bool, freeform: frozenset[str] = frozenset()
     ) -> None:
-        head = _json(_head(facts, "chat.completion.chunk"))[:-1]
-        self._head = b'data: %b,"choices":[{"index":%d,"delta":' % (head, index)
+        self._head = b'data: %b,"choices":[{"index":%d,"delta":' % (head(facts, "chat.completion.chunk"), index)
         self._end = (b',"usage":null}' if include_usage else b"}") + b"\n\n"
         self._tail = b',"logprobs":null,"finish_reason":null}]' + self._end
         self._text_head = self._head + b'{"content":'
@@ -149,7 +144,7 @@ class ChunkEncoder:
             batch = self._freeform.take(batch)
         if len(batch) == 1:
             event = batch[0]
-            if isinstance(event, TextDelta) and event.logprobs is None and event.text:  # a token: the usual case
+            if type(event) is TextDelta and event.logprobs is None and event.text:  # a token: the usual case
                 return self._text_head + _json(event.text) + self._field_tail
             return writers[type(event)](batch)
         return b"".join([writers[kind](run) for kind, run in groupby(batch, type)])
@@ -167,9 +162,9 @@ class ChunkEncoder:
     def _text(self, run: Iterable[TextDelta]) -> bytes:
         events = list(run)
         text = "".join([event.text for event in events])
-        logprobs = joined_logprobs(event.logprobs for event in events)
-        if logprobs is not None:
-            told = _json({"content": logprobs, "refusal": None})
+        logprobs = [event.logprobs for event in events if event.logprobs is not None]
+        if logprobs:
+            told = _json({"content": joined_logprobs(logprobs), "refusal": None})
             return self._text_head + _json(text) + b'},"logprobs":' + told + b',"finish_reason":null}]' + self._end
         return self._text_head + _json(text) + self._field_tail if text else b""
 
@@ -181,8 +176,8 @@ class ChunkEncoder:
         written = b""
         for event in run:
             self._is_freeform = self._freeform is not None and event.name in self._freeform.names
-            call = (_custom_call if self._is_freeform else _call)(event.call_id, event.name, "")
-            written += self._chunk(_json({"tool_calls": [{"index": self._calls, **call}]}))
+            begun = (custom_call if self._is_freeform else call)(event.call_id, event.name, "")
+            written += self._chunk(_json({"tool_calls": [{"index": self._calls, **begun}]}))
             self._calls += 1
         return written
 
@@ -196,74 +191,10 @@ class ChunkEncoder:
 
     def _annotations(self, run: Iterable[SourcesFound]) -> bytes:
         sources = [source for event in run for source in event.sources]
-        annotations = [{"index": self._sources + i, **_citation(source)} for i, source in enumerate(sources)]
+        annotations = [{"index": self._sources + i, **citation(source)} for i, source in enumerate(sources)]
         self._sources += len(sources)
         return self._chunk(_json({"annotations": annotations})) if sources else b""
 
     def _finish(self, run: Iterable[Finish]) -> bytes:
         (event,) = run
         return self._head + b'{},"logprobs":null,"finish_reason":%b}]' % _json(event.reason) + self._end
-
-
-def _head(facts: ReplyFacts, kind: str) -> dict[str, object]:
-    return {
-        "id": f"chatcmpl-{facts.reply_id}",
-        "object": kind,
-        "created": facts.created_at,
-        "model": facts.model,
-        "system_fingerprint": _fingerprint(facts.model),
-    }
-
-
-@lru_cache(256)
-def _fingerprint(model: str) -> str:
-    """Changes when this program's version does, as OpenAI's changes with its backend."""
-    return "fp_" + hashlib.sha256(f"{__version__}/{model}".encode()).hexdigest()[:10]
-
-
-def _usage(usage: Usage) -> dict[str, object]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-        "origin": usage.origin,
-    }
-
-
-def _choice(index: int, result: ChatResult, freeform: frozenset[str]) -> dict[str, object]:
-    calls = [
-        _custom_call(part.call_id, part.name, text_in(part.arguments))
-        if part.name in freeform
-        else _call(part.call_id, part.name, part.arguments)
-        for part in result.parts
-        if isinstance(part, Called)
-    ]
-    content = "".join(
-        part.text if isinstance(part, Said) else media_text(part)
-        for part in result.parts
-        if isinstance(part, Said | MediaOutput)
-    )
-    message: dict[str, object] = {"role": "assistant", "content": content or (None if calls else ""), "refusal": None}
-    if result.reasoning:
-        message["reasoning_content"] = result.reasoning
-    message["annotations"] = [_citation(source) for source in result.sources]
-    if calls:
-        message["tool_calls"] = calls
-    logprobs = None if result.logprobs is None else {"content": result.logprobs, "refusal": None}
-    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": result.finish.reason}
-
-
-def _call(call_id: str, name: str, arguments: str) -> dict[str, object]:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _custom_call(call_id: str, name: str, text: str) -> dict[str, object]:
-    return {"id": call_id, "type": "custom", "custom": {"name": name, "input": text}}
-
-
-def _citation(source: Source) -> dict[str, object]:
-    """The upstream tells no place in the text, so the range is empty."""
-    cited = {"url": source.url, "title": source.title or source.url, "start_index": 0, "end_index": 0}
-    return {"type": "url_citation", "url_citation": cited}

@@ -182,6 +182,8 @@ class ChatBody(Struct):
     @property
     def session(self) -> str:
         """What a client says of the conversation this belongs to, in the words of several; empty where nothing."""
+        if not self.metadata and not self.prompt_cache_key:
+            return ""
         said = bodies.read(self.metadata, _METADATA) or {}
         words = [*(said.get(name) for name in _SESSION_WORDS), bodies.read(self.prompt_cache_key, _TEXT)]
         return next((word for word in words if isinstance(word, str) and word), "")

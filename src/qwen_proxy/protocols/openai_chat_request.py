@@ -3,7 +3,7 @@
 What is wrong is refused by the field's path as the client wrote it, such as `messages[0].content[1].text`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -38,24 +38,32 @@ from qwen_proxy.protocols.openai_chat_body import (
 from qwen_proxy.protocols.openai_chat_tools import tool_choice, tools
 from qwen_proxy.protocols.openai_freeform import arguments_with
 
+_UNSAID: Final = Reasoning()
+_ROLES: Final = {
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+}
 
-def request(body: ChatBody, extra: Mapping[str, Raw] = {}) -> ChatRequest:
+
+def request(body: ChatBody, extra: dict[str, Raw]) -> ChatRequest:
     """extra: what an upstream of the same protocol may know.
 
     Raises InvalidRequest, or UnsupportedParameter for what is legal and can't be done here."""
     _refuse_unsupported(body)
-    offered = tools(body)
+    offered = tools(body) if body.tools or body.functions else ()
     return ChatRequest(
         model=ModelName(body.model or ""),
-        messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(body.messages)),
+        messages=tuple([_message(message, place) for place, message in enumerate(body.messages)]),
         tools=offered,
-        tool_choice=tool_choice(body, frozenset(tool.name for tool in offered)),
+        tool_choice=tool_choice(body, offered),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=Sampling(
             temperature=body.temperature,
             top_p=body.top_p,
             max_tokens=body.max_completion_tokens or body.max_tokens,
-            stop=checked_stops([body.stop] if isinstance(body.stop, str) else body.stop or [], "stop"),
+            stop=() if body.stop is None else _stops(body.stop),
             seed=body.seed,
             presence_penalty=body.presence_penalty,
             frequency_penalty=body.frequency_penalty,
@@ -65,7 +73,7 @@ def request(body: ChatBody, extra: Mapping[str, Raw] = {}) -> ChatRequest:
         ),
         reasoning=_reasoning(body),
         output=_output(body.response_format),
-        extra=dict(extra),
+        extra=extra,
     )
 
 
@@ -74,6 +82,10 @@ def choices(body: ChatBody, most: int) -> int:
     if wanted > most:
         raise InvalidRequest(f"n is {wanted}; this server makes at most {most} choices a request", param="n")
     return wanted
+
+
+def _stops(given: str | list[str]) -> tuple[str, ...]:
+    return checked_stops([given] if isinstance(given, str) else given, "stop")
 
 
 def _refuse_unsupported(body: ChatBody) -> None:
@@ -101,6 +113,8 @@ def _output(wanted: FormatBody | None) -> OutputFormat | None:
 
 
 def _reasoning(body: ChatBody) -> Reasoning:
+    if body.enable_thinking is None and body.reasoning_effort is None and body.thinking_budget is None:
+        return _UNSAID
     enabled = flag(body.enable_thinking, "enable_thinking")
     if enabled is None and body.reasoning_effort is not None:
         enabled = body.reasoning_effort not in ("none", "minimal")
@@ -110,7 +124,20 @@ def _reasoning(body: ChatBody) -> Reasoning:
 # --- messages ----------------------------------------------------------------------------------------------
 
 
-def _message(message: MessageBody, path: str) -> Message:
+def _message(message: MessageBody, place: int) -> Message:
+    """place: among the messages, from 0."""
+    content, role = message.content, _ROLES.get(message.role)
+    if role is None or not isinstance(content, str) or (role is Role.ASSISTANT and _does_more(message)):
+        return _composed(message, f"messages[{place}]")
+    return Message(role, (TextPart(content),) if content else ())  # the usual one: a text, and nothing else
+
+
+def _does_more(message: MessageBody) -> bool:
+    """Whether an assistant's message has other parts than its content."""
+    return bool(message.reasoning_content or message.refusal or message.function_call or message.tool_calls)
+
+
+def _composed(message: MessageBody, path: str) -> Message:
     match message.role:
         case "user":
             if message.content is None:

@@ -1,5 +1,7 @@
 """The tools of a chat completions body in our words, and which of them may or has to be called. Pure."""
 
+from collections.abc import Sequence
+
 from qwen_proxy.chat.request import AUTO, Tool, ToolChoice, ToolChoiceKind
 from qwen_proxy.ground.errors import InvalidRequest, UnsupportedParameter
 from qwen_proxy.protocols.openai_chat_body import (
@@ -15,7 +17,9 @@ from qwen_proxy.protocols.openai_freeform import PARAMETERS, described
 
 def freeform(body: ChatBody) -> frozenset[str]:
     """The names of the tools whose input is a text."""
-    return frozenset(tool.custom.name for tool in body.tools or [] if tool.type == "custom" and tool.custom is not None)
+    if not body.tools:
+        return frozenset()
+    return frozenset(tool.custom.name for tool in body.tools if tool.type == "custom" and tool.custom is not None)
 
 
 def tools(body: ChatBody) -> tuple[Tool, ...]:
@@ -60,8 +64,8 @@ def _custom(custom: CustomBody, path: str) -> Tool:
     return Tool(custom.name, described(custom.description, grammar.syntax, grammar.definition), PARAMETERS)
 
 
-def tool_choice(body: ChatBody, known: frozenset[str]) -> ToolChoice:
-    """known: the names of the tools. Raises InvalidRequest."""
+def tool_choice(body: ChatBody, offered: Sequence[Tool]) -> ToolChoice:
+    """offered: of `tools`. Raises InvalidRequest."""
     wish, param = (body.tool_choice, "tool_choice")
     if wish is None:
         wish, param = (body.function_call, "function_call")
@@ -83,10 +87,11 @@ def tool_choice(body: ChatBody, known: frozenset[str]) -> ToolChoice:
         choice = ToolChoice(kind if names else ToolChoiceKind.NONE, tuple(names))
     else:
         choice = ToolChoice(ToolChoiceKind.REQUIRED, (_named(wish, "tool_choice"),))
-    return _checked_choice(choice, param, known)
+    return _checked_choice(choice, param, offered)
 
 
-def _checked_choice(choice: ToolChoice, param: str, known: frozenset[str]) -> ToolChoice:
+def _checked_choice(choice: ToolChoice, param: str, offered: Sequence[Tool]) -> ToolChoice:
+    known = {tool.name for tool in offered}
     for name in choice.names:
         if name not in known:
             raise InvalidRequest(f"{param} names {name[:64]!r}, which is not among the tools", param=param)

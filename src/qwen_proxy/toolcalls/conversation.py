@@ -37,7 +37,7 @@ class Compiled(Struct, frozen=True, kw_only=True):
     toolbox: Toolbox
 
 
-OF_TOOLS: Final = (ToolCallPart, ToolResultPart)
+OF_TOOLS: Final = frozenset((ToolCallPart, ToolResultPart))
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ def concerns_tools(request: ChatRequest) -> bool:
         return True
     for message in request.messages:
         for part in message.parts:
-            if isinstance(part, OF_TOOLS):
+            if type(part) in OF_TOOLS:
                 return True
     return False
 

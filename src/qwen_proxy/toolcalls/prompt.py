@@ -104,10 +104,12 @@ class Teaching(Struct, frozen=True):
 
 def offered(request: ChatRequest) -> tuple[Tool, ...]:
     """The tools that may be called in the reply."""
+    if not request.tools:
+        return ()
     choice = request.tool_choice
     if choice.kind is ToolChoiceKind.NONE:
         return ()
-    return tuple(tool for tool in request.tools if not choice.names or tool.name in choice.names)
+    return tuple(tool for tool in request.tools if tool.name in choice.names) if choice.names else request.tools
 
 
 def lines(form: Form, nonce: str) -> dict[str, str]:

@@ -335,6 +335,7 @@ def test_the_word_of_effort_is_kept():
 )
 def test_roles(role: str, ours: Role):
     assert message(role=role, content="Hi", name="Ann") == Message(ours, (TextPart("Hi"),))
+    assert message(role=role, content=[{"type": "text", "text": "Hi"}]) == Message(ours, (TextPart("Hi"),))
 
 
 def test_an_unknown_role_is_refused():
