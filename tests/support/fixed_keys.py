@@ -28,8 +28,8 @@ class FixedKeys:
     def get(self, id: str) -> ClientKey | None:
         return next((key for key in self._known.values() if key.id == id), None)
 
-    def why_useless(self, id: str) -> str | None:
-        return self.useless.get(id)
+    def why_useless(self, key: ClientKey) -> str | None:
+        return self.useless.get(key.id)
 
     async def refresh(self) -> None:
         """Keys of `later` become known now, as if another process had made them a moment ago."""

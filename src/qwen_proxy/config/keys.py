@@ -35,6 +35,7 @@ ENDPOINTS: Final = (
 )
 
 KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{1,512}")
+PURPOSE: Final = "key"  # of a key's digest
 ID_DIGITS: Final = 24
 HINT_CHARS: Final = 4
 LEAST_CHARS_FOR_A_HINT: Final = 16  # of a shorter key, four characters would be too much of it
@@ -128,9 +129,10 @@ class ClientKey(Struct, frozen=True):
 
     def why_useless(self, now: float) -> str | None:
         """A sentence for who presents it; None for a key that works."""
-        match self.record.status(now):
-            case KeyStatus.ACTIVE:
-                return None
+        status = self.record.status(now)
+        if status is KeyStatus.ACTIVE:
+            return None
+        match status:
             case KeyStatus.REVOKED:
                 return "this API key was revoked"
             case KeyStatus.UNLISTED:
@@ -165,7 +167,7 @@ class ClientKey(Struct, frozen=True):
 
 
 def key_digest(key: str, vault: Vault) -> str:
-    return vault.digest(key, "key")
+    return vault.digest(key, PURPOSE)
 
 
 def key_id(digest: str) -> str:
@@ -210,7 +212,7 @@ class Keys:
         """
         if not KEY_SHAPE.fullmatch(presented):
             return None
-        return self._by_digest.get(key_digest(presented, self._vault))
+        return self._by_digest.get(self._vault.digest(presented, PURPOSE))
 
     def get(self, id: str) -> ClientKey | None:
         digest = self._digests.get(id)

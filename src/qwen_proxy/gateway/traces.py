@@ -142,8 +142,13 @@ class TraceBook:
         return None
 
     async def flush(self) -> None:
+        left = len(
+            self._waiting
+        )  # no more: of many requests some come with each write, and would be written few by few
         try:
-            while traces := tuple(islice(self._waiting.values(), AT_ONCE)):
+            while left > 0:
+                traces = tuple(islice(self._waiting.values(), min(left, AT_ONCE)))
+                left -= len(traces)
                 id = _place(self._clock.now()) + self._ids.token(PLACE_DIGITS)
                 await self._store.write([self._batches.put(id, TraceBatch(traces), lasts_seconds=KEPT_SECONDS)])
                 for trace in traces:

@@ -45,8 +45,8 @@ class KeyRing(Protocol):
         """The key with this id."""
         ...
 
-    def why_useless(self, id: str) -> str | None:
-        """A sentence about a key that is known and does not work; None for one that works."""
+    def why_useless(self, key: Caller) -> str | None:
+        """A sentence about a key that was found and does not work now; None for one that works."""
         ...
 
     async def refresh(self) -> None:
@@ -98,9 +98,12 @@ def presented_keys(headers: Mapping[str, str]) -> list[str]:
     """
     found: list[str] = []
     if (authorization := headers.get("Authorization")) is not None:
-        scheme, _, rest = authorization.strip().partition(" ")
-        found.append(rest.strip() if scheme.casefold() == "bearer" else authorization.strip())
-    found += [headers[name].strip() for name in ("x-api-key", "x-goog-api-key") if name in headers]
+        authorization = authorization.strip()
+        scheme, _, rest = authorization.partition(" ")
+        found.append(rest.lstrip() if scheme.casefold() == "bearer" else authorization)
+    for name in ("x-api-key", "x-goog-api-key"):
+        if (key := headers.get(name)) is not None:
+            found.append(key.strip())
     return found
 
 
@@ -122,7 +125,7 @@ class Authenticator:
         if visit.query_key:
             presented.append(visit.query_key)
         if any(presented):
-            admitted = Admitted(await self._by_key(presented, visit, access))
+            admitted = Admitted(self._known(presented) or await self._by_key(presented, visit, access))
         else:
             admitted = await self._by_session(visit)
         if access is Access.ADMIN and admitted.caller.role is not Role.ADMIN:
@@ -136,8 +139,7 @@ class Authenticator:
         """
 
         async def find() -> Caller | None:
-            caller, _ = await self._find([presented])
-            return caller
+            return self._known([presented]) or await self._known_anew([presented])
 
         if self._doors.throttle is None:
             return await find()
@@ -163,30 +165,33 @@ class Authenticator:
             raise OriginRefused("pages of other servers may not sign in here")
 
     async def _by_key(self, presented: Collection[str], visit: Visit, access: Access) -> Caller:
-        caller, why = await self._find(presented)
-        if caller is not None:
+        """For keys none of which works as far as is known here."""
+        if (caller := await self._known_anew(presented)) is not None:
             return caller
         if access is Access.ADMIN and self._doors.throttle is not None:
             with suppress(StoreUnavailable):  # it is refused in any case
                 await self._doors.throttle.wrong(self.address(visit))
-        raise Unauthenticated(why)
+        raise Unauthenticated(self._why_useless(presented))
 
-    async def _find(self, presented: Collection[str]) -> tuple[Caller | None, str | None]:
-        """The first of these that works; else why one that is known does not.
+    def _known(self, presented: Collection[str]) -> Caller | None:
+        """The first of these that works."""
+        for text in presented:
+            key = self._keys.find(text)
+            if key is not None and self._keys.why_useless(key) is None:
+                return key
+        return None
 
-        One that is unknown may have been made a moment ago, in another process.
-        """
-        why: str | None = None
-        for is_fresh in (False, True):
-            for key in presented:
-                if (caller := self._keys.find(key)) is not None:
-                    problem = self._keys.why_useless(caller.id)
-                    if problem is None:
-                        return caller, None
-                    why = why or problem
-            if not is_fresh:
-                await self._keys.refresh()
-        return None, why
+    async def _known_anew(self, presented: Collection[str]) -> Caller | None:
+        """A key that is unknown may have been made a moment ago, in another process."""
+        await self._keys.refresh()
+        return self._known(presented)
+
+    def _why_useless(self, presented: Collection[str]) -> str | None:
+        """Of the first of these that is known."""
+        for text in presented:
+            if (key := self._keys.find(text)) is not None:
+                return self._keys.why_useless(key)
+        return None
 
     async def _by_session(self, visit: Visit) -> Admitted:
         token = token_in(visit.headers)
@@ -195,7 +200,7 @@ class Authenticator:
         self.check_host(visit)
         session = await self._doors.sessions.find(token)
         caller = None if session is None else self._keys.get(session.key_id)
-        if session is None or caller is None or self._keys.why_useless(caller.id) is not None:
+        if session is None or caller is None or self._keys.why_useless(caller) is not None:
             raise Unauthenticated
         if visit.method not in SAFE:
             if not is_same_origin(visit.headers, visit.host):

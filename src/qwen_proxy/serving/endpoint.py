@@ -24,6 +24,7 @@ from qwen_proxy.ground.request_id import request_id as new_request_id
 from qwen_proxy.protocols.base import Dialect, Incoming
 from qwen_proxy.protocols.table import KEY_IN_QUERY
 from qwen_proxy.runtime.clock import Clock
+from qwen_proxy.runtime.frequent_line import FrequentLine
 from qwen_proxy.runtime.ids import Ids
 from qwen_proxy.runtime.logs import request_id_var
 from qwen_proxy.serving.auth import SAFE, Access, Authenticator, Caller, Visit
@@ -32,6 +33,7 @@ from qwen_proxy.serving.streaming import StreamedReply
 from qwen_proxy.serving.unpacking import unpacked
 
 log = logging.getLogger(__name__)
+request_line = FrequentLine(log, "request")
 
 LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
 
@@ -184,15 +186,14 @@ class Endpoints:
         if not log.isEnabledFor(level):
             return
         trace, usage = exchange.trace, exchange.trace.usage
-        log.log(
+        request_line.tell(
             level,
-            "request",
-            extra={
+            {
                 "method": exchange.http.method,
                 "path": exchange.path,
                 "status": _status(exchange, response),
-                "ms": round((self._clock.monotonic() - exchange.started_at) * 1000, 1),
-                "key": "" if exchange.caller is None else exchange.caller.name,
+                "ms": round((self._clock.monotonic() - exchange.started_at) * 10_000) / 10,
+                "key": "" if exchange.caller is None else exchange.caller.record.name,
                 "model": trace.model,
                 "backend": trace.backend,
                 "account": _account(trace),

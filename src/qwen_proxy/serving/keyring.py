@@ -22,9 +22,8 @@ class LiveKeys:
     def get(self, id: str) -> ClientKey | None:
         return self._keys.get(id)
 
-    def why_useless(self, id: str) -> str | None:
-        key = self._keys.get(id)
-        return "this API key is not in use any more" if key is None else key.why_useless(self._clock.now())
+    def why_useless(self, key: ClientKey) -> str | None:
+        return key.why_useless(self._clock.now())
 
     async def refresh(self) -> None:
         """At most every few hundredths of a second: a flood of wrong keys is no flood for the store."""

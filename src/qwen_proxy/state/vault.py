@@ -8,7 +8,7 @@ A sealed value: one byte of form (1), four bytes of data key id, 12 of nonce, th
 of its record are authenticated with it: a value that was moved to another record does not open.
 """
 
-import hmac
+import hashlib
 import os
 from typing import Final
 
@@ -94,7 +94,10 @@ class Vault:
         self.document = document
         self._ciphers = {key.id: AESGCM(key.key) for key in document.keys}
         self._first = document.keys[0].id
-        self._digest = hmac.new(document.pepper, digestmod="sha256")
+        # HMAC (RFC 2104) with its keyed blocks, of the 32 bytes of pepper, read beforehand: `hmac` takes twice as long.
+        block = document.pepper.ljust(hashlib.sha256().block_size, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
     def seal(self, value: bytes, kind: str, id: str) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
@@ -118,9 +121,10 @@ class Vault:
 
     def digest(self, text: str, purpose: str) -> str:
         """HMAC-SHA256 under the pepper, hex: for what has to be found again but never read, such as client keys."""
-        digest = self._digest.copy()  # setting one up costs more than the digest itself
-        digest.update(f"{purpose}\0{text}".encode())
-        return digest.hexdigest()
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(f"{purpose}\0{text}".encode())
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 def record_name(kind: str, id: str) -> str:

@@ -130,7 +130,22 @@ async def test_what_is_noted_while_its_like_is_written_is_written_too():
     store.while_writing = again
     here.note(Trace("r1", tries=1), key_id="k", has_failed=True)
     await here.flush()
+    await here.flush()
     assert store.writes == 2
+
+
+async def test_what_comes_while_others_are_written_waits_for_the_next_second():
+    clock = FakeClock()
+    store = FlakyStore(clock)
+    here = book(store, clock)
+    coming = iter(range(1, 1000))
+    store.while_writing = lambda: here.note(Trace(f"r{next(coming)}"), key_id="k", has_failed=False)
+    here.note(Trace("r0"), key_id="k", has_failed=False)
+    await here.flush()
+    assert store.writes == 1, "busy as it may be, each second has its own few records"
+    await here.flush()
+    assert store.writes == 2
+    assert await book(store, clock).find("r1") is not None
 
 
 async def test_they_are_written_each_second_and_when_it_is_left():

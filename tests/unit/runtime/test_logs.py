@@ -12,6 +12,7 @@ import pytest
 
 from qwen_proxy.ground.redact import redacted
 from qwen_proxy.ground.secret import Secret
+from qwen_proxy.runtime.frequent_line import FrequentLine
 from qwen_proxy.runtime.logfile import RollingFile
 from qwen_proxy.runtime.logs import LogOptions, Logs, request_id_var, set_level
 
@@ -43,6 +44,59 @@ def test_json_line_has_typed_fields_and_the_originals_level_words():
     assert (first["message"], first["status"], first["ok"], first["path"]) == ("slow", 200, True, "a")
     assert (first["logger"], first["source"]) == ("qwen_proxy.tests", "worker-1")
     assert str(first["time"]).endswith("Z")
+
+
+@pytest.mark.parametrize("options", [TEXT, JSON])
+def test_a_frequent_line_is_a_line_as_any_other(options: LogOptions):
+    fields = {"path": Path("a b"), "n": 0, "ms": 0.25, "ok": True, "key": "", "model": None, "token": "canary"}
+    stream = io.StringIO()
+    line = FrequentLine(log, "request")
+    with Logs(options, stream):
+        before = request_id_var.set("req_1")
+        for _ in range(2):
+            line.tell(logging.INFO, fields)
+        log.info("request", extra=fields)
+        line.tell(logging.WARNING, fields)
+        log.warning("request", extra=fields)
+        request_id_var.reset(before)
+    moment = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+    texts = [moment.sub("T", line) for line in stream.getvalue().splitlines()]
+    assert texts[0] == texts[1] == texts[2] != texts[3] == texts[4]
+    assert "req_1" in texts[0] and "***" in texts[0] and "canary" not in texts[0]
+
+
+def test_a_frequent_line_reaches_other_programs_handlers_filters_and_formats():
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s:%(lineno)d %(message)s %(n)d"))
+    other = logging.getLogger("qwen_proxy.tests.frequent")
+    other.addHandler(handler)
+    line = FrequentLine(other, "request")
+    line.tell(logging.WARNING, {"n": 1})
+    other.addFilter(lambda _record: False)
+    line.tell(logging.WARNING, {"n": 2})
+    assert stream.getvalue().endswith(" WARNING qwen_proxy.tests.frequent:0 request 1\n")
+
+
+def test_the_record_of_a_frequent_line_has_all_that_others_have(caplog: pytest.LogCaptureFixture):
+    line = FrequentLine(log, "request")
+    for number in (1, 2):
+        line.tell(logging.WARNING, {"n": number})
+    log.warning("request", extra={"n": 3})
+    one, two, usual = caplog.records
+    assert one.__dict__.keys() == two.__dict__.keys() == usual.__dict__.keys()
+    assert (one.__dict__["n"], two.__dict__["n"]) == (1, 2)
+    assert one.created <= two.created <= usual.created
+    assert one.relativeCreated <= two.relativeCreated <= usual.relativeCreated
+
+
+def test_lines_that_come_while_others_are_gathered_are_all_written_in_their_order():
+    stream = SlowStream(0)
+    stream.go.set()
+    with Logs(JSON, stream):
+        for number in range(3000):  # more than are written at once
+            log.info("n", extra={"number": number})
+    assert [line["number"] for line in decoded(stream)] == list(range(3000))
 
 
 def test_request_id_is_on_every_line_logged_on_its_behalf():
