@@ -1,7 +1,7 @@
 """Every chat-like protocol: one route each, the same path behind it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from typing import Final, TypeVar
@@ -113,6 +113,8 @@ class ChatRoutes:
         Raises ModelNotFound, NotAllowed, or why there is no list.
         """
         first = await self._question(exchange, call, call.request, scope, budget)
+        if call.choices == 1 and not call.further:
+            return [first]
         others = [await self._question(exchange, call, each, scope, budget) for each in call.further]
         asked = [first, *(structs.replace(each, facts=first.facts) for each in others)]
         return [question for question in asked for _ in range(call.choices)]
@@ -124,9 +126,12 @@ class ChatRoutes:
         exchange.trace.model = request.model.base
         prompt_tokens = await self._gateway.count_prompt(request) if call.needs_prompt_tokens else None
         session = self._session(exchange, call, wished) if self._gateway.follows_sessions else ""
-        ignored = self._gateway.without_effect(call.ignored_fields, request, route)
-        refuse_ignored(ignored, self.options)
-        told = effect_headers(ignored, self._gateway.warnings(request, route, wished=wished))
+        ignored: list[str] = []
+        if call.ignored_fields:
+            ignored = self._gateway.without_effect(call.ignored_fields, request, route)
+            refuse_ignored(ignored, self.options)
+        warnings = self._gateway.warnings(request, route, wished=wished)
+        told = effect_headers(ignored, warnings) if ignored or warnings else ()
         return _Question(request, route, self._facts(exchange, route.name, prompt_tokens), session, told, budget)
 
     def _session(self, exchange: Exchange, call: Call, request: ChatRequest) -> str:
@@ -157,9 +162,10 @@ class ChatRoutes:
                 results = await _together(jobs, self.options.max_choices)
             finally:
                 exchange.trace.take_up(traces, call.choices)
-        response = web.Response(body=call.result(first.facts, results), content_type="application/json")
-        response.headers.extend([*_headers(exchange, protocol), *_served(exchange.trace), *first.told])
-        return response
+        headers = [("Content-Type", "application/json"), *_served(exchange.trace), *first.told]
+        if exchange.limits is not None:
+            headers += protocol.limit_headers(exchange.limits)
+        return web.Response(body=call.result(first.facts, results), headers=headers)
 
     async def _folded(self, question: "_Question", trace: Trace) -> ChatResult:
         folder = Folder()
@@ -170,7 +176,7 @@ class ChatRoutes:
 
     def _open(
         self, question: "_Question", trace: Trace, *, in_one: bool = False
-    ) -> AbstractAsyncContextManager[AsyncGenerator[Batch]]:
+    ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         if question.request.sampling.max_tokens == 0:
             return aclosing(self._nothing(question.request, trace))
         return self._gateway.open(

@@ -79,7 +79,7 @@ class ApiBackends:
         self._keys: dict[str, KeyHealth] = {}
         self._known: list[KnownBackend] = []
         self._running: dict[str, _Running] = {}
-        self._enabled: Sequence[Backend] = ()
+        self._enabled: tuple[Backend, ...] = ()
         self._tasks = Tasks()
         self.qwen_code: Final = QwenCodeDoor(live, commons, transport, machine, chat_base_url, self._save)
         commons.membership.add(self)
@@ -88,10 +88,9 @@ class ApiBackends:
         live.on_change(self._configure)
         self._rebuild()
 
-    def current(self) -> Sequence[Backend]:
+    def current(self) -> tuple[Backend, ...]:
         """Those that are switched on. Asked several times a request, so made only when something changes."""
-        more = self.qwen_code.backends()
-        return (*self._enabled, *more) if more else self._enabled
+        return self._enabled
 
     def reports(self, name: str) -> list[KeyReport]:
         running = self._running.get(name)
@@ -182,7 +181,8 @@ class ApiBackends:
             else:
                 running = self._start(spec, None if running is None else running.pool)
             self._running[spec.name] = running
-        self._enabled = tuple(each.backend for each in self._running.values() if each.spec.enabled)
+        enabled = [each.backend for each in self._running.values() if each.spec.enabled]
+        self._enabled = (*enabled, *self.qwen_code.backends())
         for gone in before.values():
             self._tasks.spawn(gone.pool.close(), name="close a backend")
 

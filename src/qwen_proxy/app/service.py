@@ -74,10 +74,23 @@ def web_backend(settings: Settings, door: Door, upstream: Upstream, pool: Accoun
     )
 
 
-def backends_of(site: Backend, pool: AccountPool, others: ApiBackends) -> Sequence[Backend]:
-    """The site is one of them while it has an account, or while there is no other."""
-    found = others.current()
-    return found if found and not pool.has_accounts else (site, *found)
+class AllBackends:
+    """Fits `gateway.backend.Backends`: the site is one of them while it has an account, or while there is no other."""
+
+    def __init__(self, site: Backend, pool: AccountPool, others: ApiBackends) -> None:
+        self._site = site
+        self._pool = pool
+        self._others = others
+        self._found: tuple[Backend, ...] = ()
+        self._with_site: tuple[Backend, ...] = (site,)
+
+    def __call__(self) -> tuple[Backend, ...]:
+        found = self._others.current()
+        if found and not self._pool.has_accounts:
+            return found
+        if found is not self._found:
+            self._found, self._with_site = found, (self._site, *found)
+        return self._with_site
 
 
 def why_not_ready(pool: AccountPool, others: ApiBackends) -> str | None:
@@ -197,7 +210,7 @@ async def open_service(
     )
     site_prompts = prompted(door.upstream, machine.ids, settings)
     site = web_backend(settings, door, site_prompts.upstream, pool, machine)
-    router = Router(lambda: backends_of(site, pool, others), naming(settings))
+    router = Router(AllBackends(site, pool, others), naming(settings))
     gateway = open_gateway(settings, router, machine)
     models = ModelRoutes(
         router,

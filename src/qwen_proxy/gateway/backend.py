@@ -1,6 +1,6 @@
 """A way to models: what a request can be sent to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -42,7 +42,9 @@ class Backend(Struct, frozen=True, kw_only=True, eq=False):
     shortage: Callable[[], NoAccountUsable | None] = nothing_known
 
 
-Backends = Callable[[], Sequence[Backend]]  # those that are there now, the preferred first; never empty
+# Those that are there now, the preferred first; never empty. Asked several times a request: while nothing changes it
+# best gives the same object.
+Backends = Callable[[], tuple[Backend, ...]]
 
 
 def account_name(backend: str, account_id: str) -> str:

@@ -14,7 +14,6 @@ What was asked counts as a try, however many backends there are; a backend that 
 them is made once a backend at most, since each is left only once.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -52,21 +51,20 @@ class Line:
     """The targets of one request that are left, the current one first."""
 
     def __init__(self, targets: Sequence[Target]) -> None:
-        self._left = deque(targets)
-        self._put_off: set[tuple[str, ModelName]] = set()
-
-    @property
-    def current(self) -> Target:
-        return self._left[0]
+        """At least one."""
+        self._left = targets
+        self._put_off: frozenset[tuple[str, ModelName]] = frozenset()
+        self.current = targets[0]
 
     @property
     def has_next(self) -> bool:
         return len(self._left) > 1
 
     def advance(self, error: ProxyError) -> None:
-        """Leave the current one; one that was only busy comes once more, behind the others."""
-        target = self._left.popleft()
+        """Leave the current one, which `has_next`; one that was only busy comes once more, behind the others."""
+        target, *left = self._left
         place = (target.backend, target.name)
         if isinstance(error, AccountsBusy) and place not in self._put_off:
-            self._put_off.add(place)
-            self._left.append(target)
+            self._put_off |= {place}
+            left.append(target)
+        self._left, self.current = left, left[0]

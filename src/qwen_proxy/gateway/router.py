@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import is_
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
+
+from msgspec import Struct, structs
 
 from qwen_proxy.gateway.backend import Backend, BackendKind, Backends
+from qwen_proxy.gateway.model_list import Catalogue
 from qwen_proxy.gateway.routing import Directory, Listed, Naming, Route
 from qwen_proxy.ground.errors import ModelNotFound, ProxyError
 from qwen_proxy.runtime.tasks import Tasks
@@ -33,7 +36,8 @@ class Router:
         self._unmapped: Counter[str] = Counter()
         self._fetching: dict[str, asyncio.Task[None]] = {}
         self._made: dict[tuple[str, ...], _Made] = {}
-        self._ordered: _Ordered | None = None
+        self._made_last: _Made | None = None
+        self._present: _Present | None = None
         self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
@@ -51,19 +55,16 @@ class Router:
 
     def backends(self) -> Sequence[Backend]:
         """Those that are there now, in the order in which they are tried."""
-        there, order, known = self._backends(), self.naming.order, self._ordered
-        if known is None or known.order is not order or not _same(known.there, there):
-            known = self._ordered = _Ordered(order, tuple(there), sorted(there, key=lambda each: _rank(each, order)))
-        return known.backends
+        return self._now().backends
 
     def find(self, name: str) -> Backend | None:
         """None: it was taken away meanwhile."""
-        return next((backend for backend in self._backends() if backend.name == name), None)
+        return self._now().by_name.get(name)
 
     @property
     def follows_sessions(self) -> bool:
         """Whether some backend keeps a conversation to one account."""
-        return any(backend.leasing.follows_sessions for backend in self._backends())
+        return any(backend.leasing.follows_sessions for backend in self._now().backends)
 
     async def route(self, asked: str, backends: Sequence[Backend]) -> Route:
         """Over these backends, of those that are there. Raises ModelNotFound, or why there is no list at all."""
@@ -98,16 +99,38 @@ class Router:
 
     def known(self, backends: Sequence[Backend]) -> Directory:
         """Of what was fetched, without asking anybody."""
+        made = self._made_last
+        if made is None or made.backends is not backends or not made.holds(backends, self.naming):
+            made = self._made_last = self._made_of(backends)
+        return made.directory
+
+    def _made_of(self, backends: Sequence[Backend]) -> "_Made":
         key = tuple(backend.name for backend in backends)
         made = self._made.get(key)
-        lists = [backend.catalogue.current for backend in backends]
-        if made is not None and made.naming is self.naming and _same(made.sources, [*backends, *lists]):
-            return made.directory
+        if made is not None and made.holds(backends, self.naming):
+            return made
         if made is None and len(self._made) >= MOST_DIRECTORIES:
             self._made.clear()
+        lists = [backend.catalogue.current for backend in backends]
         directory = Directory([_listed(backend) for backend in backends], self.naming)
-        self._made[key] = _Made(self.naming, [*backends, *lists], directory)
-        return directory
+        made = self._made[key] = _Made(self.naming, backends, lists, directory)
+        return made
+
+    def _now(self) -> "_Present":
+        there, order, present = self._backends(), self.naming.order, self._present
+        if present is not None and present.order is order:
+            if present.there is there:
+                return present
+            if _same(present.there, there):
+                present = self._present = structs.replace(present, there=there)
+                return present
+        present = self._present = _Present(
+            order,
+            there,
+            sorted(there, key=lambda each: _rank(each, order)),
+            {each.name: each for each in reversed(there)},
+        )
+        return present
 
     def _is_clear(self, backends: Sequence[Backend], asked: str) -> bool:
         """Whether the lists that are there tell all that there is to know of a name."""
@@ -135,20 +158,28 @@ def _rank(backend: Backend, order: Sequence[str]) -> int:
     return min((place for place, word in enumerate(order) if word in words), default=len(order))
 
 
-class _Ordered(NamedTuple):
-    """backends: of those that were there, by this order."""
+class _Present(Struct, frozen=True, eq=False):
+    """What is there. backends: by this order."""
 
     order: Sequence[str]
-    there: Sequence[Backend]
+    there: tuple[Backend, ...]
     backends: Sequence[Backend]
+    by_name: Mapping[str, Backend]
 
 
-class _Made(NamedTuple):
-    """sources: the backends and their lists, of which it was made."""
+class _Made(Struct, frozen=True, eq=False):
+    """lists: of the backends, of which it was made."""
 
     naming: Naming
-    sources: Sequence[object]
+    backends: Sequence[Backend]
+    lists: Sequence[Catalogue | None]
     directory: Directory
+
+    def holds(self, backends: Sequence[Backend], naming: Naming) -> bool:
+        """Whether it would be made the same now."""
+        if self.naming is not naming or not _same(self.backends, backends):
+            return False
+        return all(map(is_, self.lists, [backend.catalogue.current for backend in backends]))
 
 
 def _listed(backend: Backend) -> Listed:

@@ -45,15 +45,14 @@ class GatewayOptions(Struct, frozen=True, kw_only=True):
     delivery: Delivery
 
 
-class Plan:
+class Plan(Struct):
     """What the next try of one request should do otherwise than the ones before."""
 
-    def __init__(self) -> None:
-        self.avoid_accounts: set[str] = set()
-        self.avoid_exits: set[str] = set()
-        self.only_account: str | None = None
-        self.renewed = False
-        self.challenged = False
+    avoid_accounts: frozenset[str] = frozenset()
+    avoid_exits: frozenset[str] = frozenset()
+    only_account: str | None = None
+    renewed: bool = False
+    challenged: bool = False
 
     def after(self, verdict: Verdict, credential: Credential) -> None:
         self.only_account = None
@@ -63,9 +62,9 @@ class Plan:
             return
         if verdict is Verdict.ASK_AGAIN:
             return
-        self.avoid_accounts.add(credential.account_id)
+        self.avoid_accounts |= {credential.account_id}
         if verdict in (Verdict.OTHER_EXIT, Verdict.CHALLENGED):
-            self.avoid_exits.add(credential.exit)
+            self.avoid_exits |= {credential.exit}
         self.challenged = self.challenged or verdict is Verdict.CHALLENGED
 
 
@@ -154,4 +153,4 @@ async def renew(leasing: Leasing, stale: Credential, run: Run, trace: Trace) -> 
     except ProxyError as error:  # the account is lost for this request; another may do
         trace.failures.append(type(error).__name__)
         run.plan.only_account = None
-        run.plan.avoid_accounts.add(stale.account_id)
+        run.plan.avoid_accounts |= {stale.account_id}

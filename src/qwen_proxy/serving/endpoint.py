@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from aiohttp import web
 from msgspec import Struct
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 request_line = FrequentLine(log, "request")
 
 LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
+NO_QUERY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Exchange(Struct, kw_only=True):
@@ -106,6 +109,7 @@ class Endpoints:
         word: of `config.keys.ENDPOINTS`, for what a key may be limited to; empty: every key may.
         """
         access_now = access if callable(access) else lambda: access
+        own_header = dialect.request_id_header
 
         async def serve(request: web.Request) -> web.StreamResponse:
             """Answer, whatever happens but for the client leaving."""
@@ -134,7 +138,9 @@ class Endpoints:
                 is_probe = access is Access.OPEN and request.method in SAFE
                 self._log(exchange, response, logging.DEBUG if is_probe else logging.INFO)
             if not answer.prepared:
-                answer.headers["x-request-id"] = answer.headers[dialect.request_id_header] = request_id
+                answer.headers["x-request-id"] = request_id
+                if own_header != "x-request-id":
+                    answer.headers[own_header] = request_id
             if self.draining:
                 answer.force_close()
             return answer
@@ -232,12 +238,14 @@ async def expect(request: web.Request) -> None:
 async def incoming(exchange: Exchange) -> Incoming:
     """Read the body whole (aiohttp notices a client that left only then). Raises BodyTooLarge, InvalidRequest,
     RequestTooSlow."""
-    request = exchange.http
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    request, headers, query = exchange.http, exchange.http.headers, NO_QUERY
+    if headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        if request.content.is_eof():  # all of it came with the head, as small ones do: no timer is needed
-            body = await request.read()
+        if request.content.is_eof():  # all of it came with the head, as small ones do: nothing is to be waited for
+            body = request.content.read_nowait()
+            if 0 < request.client_max_size < len(body):
+                raise BodyTooLarge(request.client_max_size)
         else:
             async with asyncio.timeout(exchange.read_seconds):
                 body = await request.read()
@@ -247,12 +255,14 @@ async def incoming(exchange: Exchange) -> Incoming:
         raise BodyTooLarge(request.client_max_size) from error
     except (web.RequestPayloadError, web.HTTPException, ValueError) as error:
         raise InvalidRequest("the request body can't be read: its transfer broke off or is broken") from error
-    if encoding := request.headers.get("Content-Encoding"):
+    if encoding := headers.get("Content-Encoding"):
         body = unpacked(body, encoding, request.client_max_size)
+    if request.rel_url.raw_query_string:
+        query = request.query
     return Incoming(
         path=exchange.path,
-        query=request.query,
-        headers=request.headers,
+        query=query,
+        headers=headers,
         body=body,
         variables=request.match_info,
     )

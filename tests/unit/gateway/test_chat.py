@@ -38,7 +38,8 @@ from qwen_proxy.chat.request import (
 from qwen_proxy.config.choices import SearchInfo
 from qwen_proxy.gateway.backend import WEB, Backend, BackendKind
 from qwen_proxy.gateway.catalogue import CatalogueSource
-from qwen_proxy.gateway.chat import COUNT_IN_THREAD_CHARS, ChatGateway
+from qwen_proxy.gateway.chat import ChatGateway
+from qwen_proxy.gateway.counter import COUNT_IN_THREAD_CHARS
 from qwen_proxy.gateway.delivery import Delivery
 from qwen_proxy.gateway.router import Router
 from qwen_proxy.gateway.routing import Naming
@@ -71,7 +72,8 @@ def gateway(
         return await upstream.models(None, 0)
 
     source = CatalogueSource(fetch, clock=clock, ttl_seconds=0)
-    backend = Backend(name=WEB, kind=kind, upstream=upstream, leasing=desk, catalogue=source)
+    name = WEB if kind is BackendKind.WEB else kind.value
+    backend = Backend(name=name, kind=kind, upstream=upstream, leasing=desk, catalogue=source)
     return ChatGateway(
         Router(lambda: (backend,), Naming()),
         clock=clock,

@@ -50,7 +50,7 @@ class House:
             backend(clock, "studio", BackendKind.API, lambda: self.studio),
         ]
         rules = read_rules("any=web:plus*1,studio:plus*9;lost=web:gone,none:m")
-        self.router = Router(lambda: self.backends, Naming(rules=rules))
+        self.router = Router(lambda: tuple(self.backends), Naming(rules=rules))
 
     async def tell(self, asked: str = "plus", caller: ClientKey | None = None) -> Explained:
         return await explain(self.router, self.admission, asked, caller, self.clock.now())
@@ -139,7 +139,7 @@ async def test_a_backend_that_was_taken_away_meanwhile_is_missing() -> None:
         def find(self, name: str) -> Backend | None:
             return None if name == "web" else super().find(name)
 
-    async with house() as here, Losing(lambda: here.backends, Naming()) as router:
+    async with house() as here, Losing(lambda: tuple(here.backends), Naming()) as router:
         told = await explain(router, here.admission, "plus", None, here.clock.now())
         assert (states(told)[0], told.goes_to) == (("web", State.MISSING), "studio")
 

@@ -47,7 +47,7 @@ def web(clock: FakeClock, *ids: str) -> Shelf:
 
 
 def router(*shelves: Shelf, naming: Naming | None = None) -> Router:
-    return Router(lambda: [shelf.backend for shelf in shelves], naming or Naming())
+    return Router(lambda: tuple(shelf.backend for shelf in shelves), naming or Naming())
 
 
 async def led(names: Router, asked: str) -> list[str]:

@@ -59,7 +59,7 @@ class House:
             upstream.model_list = [Model(id=id, display_name=id) for id in ("plus", f"{name}-own")]
             self.backends.append(self._backend(name, upstream, desk))
         self.options = GatewayOptions(retry_count=tries - 1, retry_backoff_seconds=0, delivery=Delivery())
-        self.router = Router(lambda: self.backends, Naming(rules=read_rules(routes)))
+        self.router = Router(lambda: tuple(self.backends), Naming(rules=read_rules(routes)))
         self.gateway = ChatGateway(
             self.router, clock=self.clock, ids=SystemIds(), tokens=WordCounter(), options=self.options
         )
