@@ -86,13 +86,15 @@ class Folder:
         for event in events:
             if type(event) is TextDelta:
                 if self._open is not Said:
-                    self._begin(Said)
+                    self._close()
+                    self._open = Said
                 self._pieces.append(event.text)
                 if event.logprobs is not None:
                     self._logprobs.append(event.logprobs)
             elif type(event) is ReasoningDelta:
                 if self._open is not Reasoned:
-                    self._begin(Reasoned)
+                    self._close()
+                    self._open = Reasoned
                 self._pieces.append(event.text)
             elif type(event) is Usage:
                 self._usage = event
@@ -119,7 +121,8 @@ class Folder:
             case ToolArgumentsDelta(text):
                 self._pieces.append(text)
             case ToolCallStart():
-                self._begin(event)
+                self._close()
+                self._open = event
             case MediaOutput():
                 self._close()
                 self._parts.append(event)
@@ -129,18 +132,15 @@ class Folder:
             case _:
                 assert_never(event)
 
-    def _begin(self, part: type[Said | Reasoned] | ToolCallStart) -> None:
-        self._close()
-        self._open = part
-
     def _close(self) -> None:
+        """What is open, if something is, becomes a part."""
         part, text = self._open, "".join(self._pieces)
         if part is Said:
             self._parts.append(Said(text, joined_logprobs(self._logprobs) if self._logprobs else None))
             self._logprobs.clear()
         elif part is Reasoned:
             self._parts.append(Reasoned(text))
-        elif isinstance(part, ToolCallStart):
+        elif type(part) is ToolCallStart:
             self._parts.append(Called(part.call_id, part.name, text))
         self._open = None
         self._pieces.clear()

@@ -21,6 +21,7 @@ MAX_STOP_CHARACTERS: Final = 1024  # each piece of a reply is looked through for
 _SURROGATES: Final = re.compile(
     rb"(?:\\\\)+|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
+_MAY_BE_HALF: Final = re.compile(rb"\\u[dD]")
 _PLAIN_NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _MAX_IGNORED: Final = 40
 _NAMES: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -98,6 +99,6 @@ def whole_characters(body: bytes) -> bytes:
     """Half a character, which a client leaves that cuts a text between two of its own units, becomes U+FFFD.
 
     Whoever reads a body in a second way has to do this first: with half a character it is no JSON."""
-    if b"\\ud" not in body and b"\\uD" not in body:
+    if b"\\" not in body or _MAY_BE_HALF.search(body) is None:  # a long body is not looked through twice
         return body
     return _SURROGATES.sub(lambda found: b"\\ufffd" if found[1] else found[0], body)

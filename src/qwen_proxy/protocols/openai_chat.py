@@ -70,10 +70,14 @@ class ChatCall(Struct, frozen=True, kw_only=True):
         return b'data: %b,"choices":[],"usage":%b}\n\n' % (opening, usage_json(usage)) + DONE
 
     def result(self, facts: ReplyFacts, results: Sequence[ChatResult]) -> bytes:
-        told = b",".join([choice_json(index, result, self.freeform) for index, result in enumerate(results)])
-        usages = [result.usage for result in results if result.usage is not None]
+        told: list[bytes] = []
+        usages: list[Usage] = []
+        for index, result in enumerate(results):
+            told.append(choice_json(index, result, self.freeform))
+            if result.usage is not None:
+                usages.append(result.usage)
         usage = usage_json(total_usage(usages)) if usages else b"null"
-        return b'%b,"choices":[%b],"usage":%b}' % (head(facts, "chat.completion"), told, usage)
+        return b'%b,"choices":[%b],"usage":%b}' % (head(facts, "chat.completion"), b",".join(told), usage)
 
 
 class OpenAIChat:

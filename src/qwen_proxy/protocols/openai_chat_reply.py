@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from qwen_proxy import __version__
-from qwen_proxy.chat.events import FinishReason, Source, Usage, UsageOrigin
+from qwen_proxy.chat.events import FinishReason, Source, Usage, UsageOrigin, joined_logprobs
 from qwen_proxy.chat.result import Called, ChatResult, Reasoned, Said
 from qwen_proxy.protocols.base import ReplyFacts
 from qwen_proxy.protocols.media_text import media_text
@@ -55,7 +55,7 @@ class _Message(Struct):
 
 
 class _Logprobs(Struct):
-    content: Raw
+    content: Raw | None
     refusal: None = None
 
 
@@ -93,11 +93,14 @@ def usage_json(usage: Usage) -> bytes:
 def choice_json(index: int, result: ChatResult, freeform: frozenset[str]) -> bytes:
     """One choice of an answer in one piece. freeform: names of the tools whose input is a text."""
     said: list[str] = []
+    logprobs: list[Raw] = []
     thought: list[str] = []
     calls: list[dict[str, object]] = []
     for part in result.parts:
         if type(part) is Said:
             said.append(part.text)
+            if part.logprobs is not None:
+                logprobs.append(part.logprobs)
         elif type(part) is Reasoned:
             thought.append(part.text)
         elif type(part) is Called:
@@ -112,8 +115,7 @@ def choice_json(index: int, result: ChatResult, freeform: frozenset[str]) -> byt
         [citation(source) for source in result.sources] if result.sources else [],
         calls or UNSET,
     )
-    logprobs = result.logprobs
-    told = None if logprobs is None else _Logprobs(logprobs)
+    told = _Logprobs(joined_logprobs(logprobs)) if logprobs else None
     return _json(_Choice(index, message, told, result.finish.reason))
 
 
