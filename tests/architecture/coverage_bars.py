@@ -56,6 +56,7 @@ WHOLE: Final = (
     "toolcalls/readers/*.py",
     "upstreams/openai_api/*.py",
     "upstreams/qwen_code_wire.py",
+    "upstreams/question.py",
     "upstreams/refusals.py",
     "upstreams/qwen_web/asking.py",
     "upstreams/qwen_web/candidates.py",

@@ -7,7 +7,7 @@ one at a time, so it costs a write; who finds none waits, and newcomers do not o
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterable, Sequence, Set
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -211,11 +211,11 @@ class KeyPool:
         """None where it has to be asked for, or waited for."""
         if self.spec.concurrency or self.spec.key_concurrency or self._is_closed:
             return None
-        seat = next(self._candidates(wish), None)
-        if seat is None:
+        seats = self._candidates(wish)
+        if not seats:
             return None
-        self._begin(seat)
-        return seat, []
+        self._begin(seats[0])
+        return seats[0], []
 
     async def take(self, wish: _Wish) -> tuple[KeySeat, list[Hold]]:
         """Raises NoAccountUsable, ShuttingDown, StoreUnavailable."""
@@ -223,7 +223,7 @@ class KeyPool:
         while True:
             if self._is_closed:
                 raise ShuttingDown
-            seats = list(self._candidates(wish))
+            seats = self._candidates(wish)
             if not seats:
                 raise self._shortage(wish)
             if not (self.spec.concurrency or self.spec.key_concurrency):
@@ -239,7 +239,7 @@ class KeyPool:
     def shortage(self) -> NoAccountUsable | None:
         """What a lease would be refused with now; None where it would be had, or asked for."""
         wish = _Wish(0.0, frozenset(), None)
-        return self._shortage(wish) if next(self._candidates(wish), None) is None else None
+        return None if self._candidates(wish) else self._shortage(wish)
 
     def credentials(self) -> list[Credential]:
         """Of the keys that can be used now, the first of which is the best."""
@@ -251,7 +251,7 @@ class KeyPool:
 
     def learn(self, seat: KeySeat, outcome: Outcome) -> None:
         """How a use ended, or another call with this key. One that is gone meanwhile has no health to be kept."""
-        if seat.id not in self._seats:
+        if seat.id not in self._seats or (seat.health is SOUND and outcome.kind is OutcomeKind.SUCCEEDED):
             return
         now = self._clock.now()
         if outcome.kind is OutcomeKind.CREDENTIAL_REJECTED and seat.id == NO_KEY:
@@ -285,7 +285,8 @@ class KeyPool:
         seat.in_use -= 1
         if holds:
             self._give(holds)
-        self._wake_first()
+        if self._line:
+            self._wake_first()
 
     def reports(self) -> list[KeyReport]:
         now = self._clock.now()
@@ -308,19 +309,20 @@ class KeyPool:
 
     # --- within
 
-    def _candidates(self, wish: _Wish) -> Iterator[KeySeat]:
+    def _candidates(self, wish: _Wish) -> list[KeySeat]:
         """What can be used now, the best first: not avoided, not failing, least in use, longest idle."""
         now = self._clock.now()
         seats = [
             seat
             for seat in self._seats.values()
-            if wish.only in (None, seat.id) and state_of(seat.health, now) is KeyState.READY
+            if (wish.only is None or wish.only == seat.id)
+            and (seat.health is SOUND or state_of(seat.health, now) is KeyState.READY)
         ]
         if len(seats) > 1:
             seats.sort(
                 key=lambda seat: (seat.health.failing.until > now, seat.id in wish.avoid, seat.in_use, seat.last_used)
             )
-        return iter(seats)
+        return seats
 
     def _begin(self, seat: KeySeat) -> None:
         self._uses += 1

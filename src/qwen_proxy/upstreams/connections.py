@@ -21,7 +21,8 @@ from python_socks.async_.asyncio import Proxy
 
 from qwen_proxy.accounts.model import DIRECT
 from qwen_proxy.ground.errors import ExitUnreachable, UpstreamUnavailable
-from qwen_proxy.upstreams.http1 import Connection, render
+from qwen_proxy.upstreams.http1 import Connection
+from qwen_proxy.upstreams.question import Question
 
 KEEPALIVE_PROBES: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 HAPPY_EYEBALLS_SECONDS: Final = 0.25  # RFC 8305 §5
@@ -59,14 +60,18 @@ class Route:
         self._hop = proxy_authorization(exit) if is_told_to_proxy else ""
 
     def render(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+        return self.question(method, target, headers).render(body)
+
+    def question(self, method: str, target: str, headers: Mapping[str, str]) -> Question:
+        """Raises ValueError for what can't stand in one."""
         target = target if target.startswith("/") else f"/{target}"
-        return render(method, self._prefix + target, self.name, headers, body, hop=self._hop)
+        return Question(method, self._prefix + target, self.name, headers, hop=self._hop)
 
     def connect_request(self) -> bytes:
         """RFC 9110 §9.3.6."""
         bracketed = f"[{self.host}]" if ":" in self.host else self.host
         authority = f"{bracketed}:{self.port}"
-        return render("CONNECT", authority, authority, {}, None, hop=proxy_authorization(self.exit))
+        return Question("CONNECT", authority, authority, {}, hop=proxy_authorization(self.exit)).render(None)
 
     def forget(self, connection: Connection) -> None:
         self.idle.pop(connection, None)

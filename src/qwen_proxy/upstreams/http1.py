@@ -7,50 +7,27 @@ httptools (llhttp) reads; this module keeps what it said. No tasks and no timers
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Final, Self
 
 import httptools
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from qwen_proxy.ground.errors import ProxyError, ReplyCut, UpstreamProtocolError, UpstreamUnavailable
-from qwen_proxy.upstreams.encodings import ACCEPTED, DECODING_ERRORS, Decoder, decoder_of
+from qwen_proxy.upstreams.encodings import DECODING_ERRORS, Decoder, decoder_of
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_UNREAD_BYTES: Final = 256 * 1024  # then the sender is kept waiting
 NO_CONTENT: Final = (204, 304)
-WITHOUT_LENGTH: Final = ("GET", "HEAD", "DELETE", "OPTIONS", "CONNECT")  # where no body is the rule
-OURS_TO_SAY: Final = frozenset(("content-length", "transfer-encoding"))
-NO_HEADERS: Final = CIMultiDictProxy(CIMultiDict[str]())
 
 Headers = CIMultiDictProxy[str]
+Field = tuple[bytes, bytes]  # a header as it came
 
 
-def render(
-    method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None, *, hop: str = ""
-) -> bytes:
-    """A request. `hop` is whole lines for the proxy.
-
-    Raises ValueError for what would not stay where it stands: a space in the target, CR, LF or NUL anywhere; and for a
-    header that says how long the body is, which is ours to say.
-    """
-    names = {name.lower() for name in headers}
-    if not OURS_TO_SAY.isdisjoint(names):
-        raise ValueError("the length of a body is not for a caller to say")
-    lines = [f"{method} {target} HTTP/1.1\r\n"]
-    if "host" not in names:
-        lines.append(f"Host: {host}\r\n")
-    lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
-    if "accept" not in names:
-        lines.append("Accept: */*\r\n")
-    if "accept-encoding" not in names:
-        lines.append(f"Accept-Encoding: {ACCEPTED}\r\n")
-    if body is not None or method not in WITHOUT_LENGTH:
-        lines.append(f"Content-Length: {len(body or b'')}\r\n")
-    head = "".join(lines)
-    if head.count("\r") != len(lines) or head.count("\n") != len(lines) or "\0" in head or lines[0].count(" ") != 2:
-        raise ValueError("a request with a character that can't stand in it")
-    return f"{head}{hop}\r\n".encode() + (body or b"")
+def headers_of(fields: Sequence[Field]) -> Headers:
+    return CIMultiDictProxy(
+        CIMultiDict([(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in fields])
+    )
 
 
 class Connection(asyncio.Protocol):
@@ -64,31 +41,31 @@ class Connection(asyncio.Protocol):
         "_error",
         "_has_body",
         "_head_bytes",
-        "_is_complete",
         "_is_paused",
         "_keeps",
         "_on_lost",
-        "_pairs",
         "_parser",
         "_pieces",
         "_transport",
         "_unread_bytes",
         "_until_close",
         "_waiter",
-        "headers",
+        "fields",
+        "is_complete",
         "is_silent",
+        "on_body",
         "status",
     )
 
     def __init__(self, on_lost: Callable[[Self], None]) -> None:
         self._on_lost = on_lost
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append  # httptools calls it: a reply has a piece for each of its events
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._error: ProxyError | None = None
-        self._pieces: list[bytes] = []
-        self._pairs: list[tuple[str, str]] = []
-        self._is_complete = True
+        self.is_complete = True  # all of the answer came
         self._is_paused = False
         self._keeps = True
         self._unread_bytes = 0
@@ -96,7 +73,7 @@ class Connection(asyncio.Protocol):
 
     def _prepare(self, *, has_body: bool) -> None:
         self.status = 0
-        self.headers: Headers = NO_HEADERS
+        self.fields: list[Field] = []
         self.is_silent = True  # no byte of an answer came
         self._decoder: Decoder | None = None
         self._has_body = has_body
@@ -111,7 +88,7 @@ class Connection(asyncio.Protocol):
         Raises UpstreamUnavailable when it closes before, UpstreamProtocolError for what is not HTTP.
         """
         self._prepare(has_body=has_body)
-        self._is_complete = False
+        self.is_complete = False
         if self._transport is None:
             raise UpstreamUnavailable("connection was closed")
         self._transport.write(request)
@@ -130,7 +107,7 @@ class Connection(asyncio.Protocol):
         Raises ReplyCut for a body that broke off, after all of it that came; or what `fail` was given.
         """
         while True:
-            if not (self._pieces or self._is_complete or self._error or (self._decoder and self._decoder.has_more)):
+            if not (self._pieces or self.is_complete or self._error or (self._decoder and self._decoder.has_more)):
                 await self._news()
             if data := self._take():
                 return data
@@ -142,7 +119,7 @@ class Connection(asyncio.Protocol):
     @property
     def at_end(self) -> bool:
         """Whether all of the answer came and was read."""
-        if not self._is_complete or self._pieces or self._error is not None:
+        if not self.is_complete or self._pieces or self._error is not None:
             return False
         return self._decoder is None or not self._decoder.has_more
 
@@ -151,7 +128,7 @@ class Connection(asyncio.Protocol):
         """Whether another exchange may follow: the answer came whole, after a request that was sent whole."""
         transport = self._transport
         return (
-            self._is_complete
+            self.is_complete
             and self._keeps
             and transport is not None
             and not transport.is_closing()
@@ -175,6 +152,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def headers(self) -> Headers:
+        """Decoded where somebody asks: of most answers nobody does."""
+        return headers_of(self.fields)
+
     def detach(self) -> asyncio.Transport:
         """Give the transport away, for TLS inside; this object is then done. Raises UpstreamUnavailable."""
         if self._transport is None:
@@ -190,7 +172,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._is_complete:  # nobody asked, or more than was asked for
+        if self.is_complete:  # nobody asked, or more than was asked for
             self.abort()
             return
         self.is_silent = False
@@ -202,14 +184,19 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.fail(UpstreamProtocolError("an answer with too large headers"))
-        self._wake()
+        if self._pieces:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > MAX_UNREAD_BYTES:
+                self._pause()
+        if self._waiter is not None:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         del self._parser  # it knows us: a circle that only the collector would find
-        if not self._is_complete and self._error is None:
+        if not self.is_complete and self._error is None:
             if self._until_close and exc is None:
-                self._is_complete = True
+                self.is_complete = True
             else:
                 self._error = ReplyCut() if self.status else UpstreamUnavailable("connection was closed")
                 self._error.__cause__ = exc
@@ -219,43 +206,42 @@ class Connection(asyncio.Protocol):
     # --- for httptools
 
     def on_message_begin(self) -> None:
-        if self._is_complete:
+        if self.is_complete:
             raise ValueError("bytes behind the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:  # else a trailer
-            self._pairs.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
+            self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        pairs, self._pairs = self._pairs, []
         if status < 200:
+            self.fields = []
             return
         self.status = status
-        self.headers = headers = CIMultiDictProxy(CIMultiDict(pairs))
-        self._decoder = decoder_of(headers["Content-Encoding"]) if "Content-Encoding" in headers else None
+        said = {name.lower(): value for name, value in reversed(self.fields)}  # of one said twice the first counts
+        encoding = said.get(b"content-encoding")
+        self._decoder = None if encoding is None else decoder_of(encoding.decode("utf-8", "surrogateescape"))
         self._keeps = self._parser.should_keep_alive() and self._has_body
-        self._is_complete = not self._has_body
+        self.is_complete = not self._has_body
         self._until_close = (
-            "Content-Length" not in headers
-            and "chunked" not in headers.get("Transfer-Encoding", "").lower()
+            b"content-length" not in said
+            and b"chunked" not in said.get(b"transfer-encoding", b"").lower()
             and status not in NO_CONTENT
         )
 
-    def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
-        self._unread_bytes += len(body)
-        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
-
     def on_message_complete(self) -> None:
-        self._is_complete = self.status != 0  # else it was a 1xx, and the answer follows
+        self.is_complete = self.status != 0  # else it was a 1xx, and the answer follows
 
     # --- inside
 
+    def _pause(self) -> None:
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
     def _misread(self, error: Exception) -> None:
-        if self._is_complete:
+        if self.is_complete:
             self.abort()
             return
         ours = ReplyCut() if self.status else UpstreamProtocolError("an answer that is not HTTP")
@@ -274,8 +260,9 @@ class Connection(asyncio.Protocol):
     def _take(self) -> bytes:
         pieces = self._pieces
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if pieces:
-            self._pieces = []
+        pieces.clear()
+        self._unread_bytes = 0
+        if self._is_paused:
             self._drained()
         return data if self._decoder is None else self._decoded(self._decoder, data)
 
@@ -286,7 +273,7 @@ class Connection(asyncio.Protocol):
         except DECODING_ERRORS as error:
             cut = ReplyCut()
             cut.__cause__ = error
-            self._is_complete = False
+            self.is_complete = False
             self.fail(cut)
             return b""
         if self.at_end and not decoder.is_whole:

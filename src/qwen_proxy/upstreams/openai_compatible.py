@@ -4,10 +4,12 @@ Source: upstream protocol §8.5 to §8.7, and `openai_api`, which reads and writ
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
+
+from msgspec import Struct
 
 from qwen_proxy.accounts.model import Credential
 from qwen_proxy.chat.events import Batch
@@ -22,9 +24,10 @@ from qwen_proxy.upstreams.openai_api.asking import encode_chat
 from qwen_proxy.upstreams.openai_api.errors import Told, classify, classify_answer
 from qwen_proxy.upstreams.openai_api.listing import named, read_models
 from qwen_proxy.upstreams.openai_api.reply import ReplyReader, is_stream
-from qwen_proxy.upstreams.transport import Response, Stream, Transport, read_all
+from qwen_proxy.upstreams.transport import Asking, Response, Stream, Transport, read_all
 
 CALL_ID_DIGITS: Final = 24
+MOST_KEPT: Final = 64  # credentials at a time
 
 
 class OpenAICompatible:
@@ -40,6 +43,8 @@ class OpenAICompatible:
         self._options = options
         self._clock = clock
         self._ids = ids
+        self._usual_chat_url = options.url("/chat/completions")
+        self._kept: dict[str, _Kept] = {}
         self._own_headers = {name.lower(): value for name, value in options.headers}
 
     def check(self, request: ChatRequest) -> None:
@@ -49,19 +54,9 @@ class OpenAICompatible:
         self, request: ChatRequest, model: Model, credential: Credential, deadline: float
     ) -> AbstractAsyncContextManager[AsyncIterator[Batch]]:
         """One request; leaving the block closes its connection, which ends the generation."""
-        asking = self._transport.stream(
-            credential.exit,
-            "POST",
-            self._chat_url(credential),
-            headers=self._headers(credential, "text/event-stream"),
-            body=self._body(request, model),
-            deadline=deadline,
-        )
-
-        def refusal(status: int, body: bytes, retry_after: str | None) -> ProxyError:
-            return classify_answer(status, body, model.id, retry_after, self._judge)
-
-        return _Reply(asking, ReplyReader(model.id, self._call_id, self._judge), refusal, self._options.drain_seconds)
+        asking, body = self._asking(credential), self._body(request, model)
+        reader = ReplyReader(model.id, self._call_id, self._judge)
+        return _Reply(self._transport, asking, body, deadline, reader, self._options.drain_seconds)
 
     async def models(self, credential: Credential | None, deadline: float) -> list[Model]:
         return named(self._options.models) if self._options.models else await self.listed(credential, deadline)
@@ -89,7 +84,7 @@ class OpenAICompatible:
         return encode_chat(request, model, self._options.thinking)
 
     def _chat_url(self, credential: Credential) -> str:
-        return self._options.url("/chat/completions")
+        return self._usual_chat_url
 
     def _judge(self, told: Told | None, model_id: str) -> ProxyError:
         """What an error object means, before a reply or inside it."""
@@ -101,6 +96,19 @@ class OpenAICompatible:
             headers["authorization"] = f"Bearer {credential.token.reveal()}"
         return headers | self._own_headers
 
+    def _asking(self, credential: Credential) -> Asking:
+        """But for its body a question is the same each time, as long as the credential and its address are."""
+        url = self._chat_url(credential)
+        kept = self._kept.get(credential.account_id)
+        if kept is not None and kept.credential is credential and kept.url == url:
+            return kept.asking
+        headers = self._headers(credential, "text/event-stream")
+        asking = self._transport.asking(credential.exit, "POST", url, headers)
+        if len(self._kept) >= MOST_KEPT:
+            self._kept.clear()
+        self._kept[credential.account_id] = _Kept(credential, url, asking)
+        return asking
+
     def _no_list(self, response: Response) -> ProxyError:
         if response.status == 200:
             return UpstreamProtocolError("no list of models at its address: is the base URL right?")
@@ -111,28 +119,37 @@ class OpenAICompatible:
         return f"call_{self._ids.token(CALL_ID_DIGITS)}"
 
 
+class _Kept(Struct, frozen=True, eq=False):
+    credential: Credential
+    url: str
+    asking: Asking
+
+
 class _Reply:
     """A request's block, and its batches. No generators: each costs a request more than it costs to read one event."""
 
-    __slots__ = ("_asking", "_drain_seconds", "_has_begun", "_reader", "_refusal", "_stream")
+    __slots__ = ("_asking", "_body", "_deadline", "_drain_seconds", "_has_begun", "_reader", "_stream", "_transport")
 
     def __init__(
         self,
-        asking: AbstractAsyncContextManager[Stream],
+        transport: Transport,
+        asking: Asking,
+        body: bytes,
+        deadline: float,
         reader: ReplyReader,
-        refusal: Callable[[int, bytes, str | None], ProxyError],
         drain_seconds: float,
     ) -> None:
-        """refusal: of status, body and what `Retry-After` said."""
+        self._transport = transport
         self._asking = asking
+        self._body = body
+        self._deadline = deadline
         self._reader = reader
-        self._refusal = refusal
         self._drain_seconds = drain_seconds
         self._has_begun = False
         self._stream: Stream
 
     async def __aenter__(self) -> Self:
-        self._stream = await self._asking.__aenter__()
+        self._stream = await self._transport.open(self._asking, self._body, self._deadline)
         return self
 
     async def __aexit__(
@@ -142,7 +159,7 @@ class _Reply:
             if kind is None and self._reader.is_over and not self._stream.at_end:
                 await self._drain()
         finally:
-            await self._asking.__aexit__(kind, error, trace)
+            self._transport.shut(self._stream)
 
     def __aiter__(self) -> Self:
         return self
@@ -170,7 +187,7 @@ class _Reply:
         self._has_begun = True
         stream, reader = self._stream, self._reader
         if stream.status != 200:
-            raise self._refusal(stream.status, await read_all(stream), stream.headers.get("Retry-After"))
+            raise reader.refused(stream.status, await read_all(stream), stream.headers.get("Retry-After"))
         chunk = await stream.read()
         if not chunk:
             return reader.finish()

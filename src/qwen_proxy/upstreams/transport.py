@@ -23,7 +23,8 @@ from qwen_proxy.ground.errors import (
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
 from qwen_proxy.upstreams.connections import Pool, Route
-from qwen_proxy.upstreams.http1 import Connection, Headers
+from qwen_proxy.upstreams.http1 import Connection, Headers, headers_of
+from qwen_proxy.upstreams.question import Question
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 IDEMPOTENT: Final = ("GET", "HEAD", "DELETE", "OPTIONS", "PUT")  # RFC 9110 §9.2.2
@@ -50,16 +51,23 @@ class Response(Struct, frozen=True):
     body: bytes
 
 
+class Asking(Struct, frozen=True, eq=False):
+    """A request but for its body, and the way it goes."""
+
+    route: Route
+    question: Question
+
+
 class Stream:
     """An answer whose headers came. `read` until b""; leaving its block before closes the connection at once."""
 
-    __slots__ = ("_connection", "_deadline", "_monotonic", "_pool", "_route", "_waiting_since", "headers", "status")
+    __slots__ = ("_connection", "_deadline", "_fields", "_monotonic", "_pool", "_route", "_waiting_since", "status")
 
     def __init__(
         self, connection: Connection, route: Route, pool: Pool, deadline: float, monotonic: Callable[[], float]
     ) -> None:
         self.status = connection.status
-        self.headers: Headers = connection.headers
+        self._fields = connection.fields
         self._connection: Connection | None = connection  # None as soon as all was read: it may be another's then
         self._route = route
         self._pool = pool
@@ -80,7 +88,7 @@ class Stream:
             data = await connection.read()
         finally:
             self._waiting_since = math.inf
-        if connection.at_end:
+        if connection.is_complete and connection.at_end:
             self.close()
         return data
 
@@ -92,6 +100,11 @@ class Stream:
             self._connection.fail(UpstreamTimeout("total", max(0.0, now - self._deadline)))
         elif now - self._waiting_since >= idle_seconds:
             self._connection.fail(UpstreamTimeout("idle", idle_seconds))
+
+    @property
+    def headers(self) -> Headers:
+        """Decoded where somebody asks: of most answers nobody does."""
+        return headers_of(self._fields)
 
     @property
     def at_end(self) -> bool:
@@ -111,50 +124,37 @@ class _Attempt:
     The watchdog ends it by cancelling the request's task, as asyncio.timeout does, without a timer of its own.
     """
 
-    __slots__ = (
-        "_cancelling",
-        "_deadline",
-        "_ends_at",
-        "_monotonic",
-        "_options",
-        "_task",
-        "expired",
-        "phase",
-        "seconds",
-    )
+    __slots__ = ("_cancelling", "_deadline", "_since", "_task", "expired", "phase", "seconds")
 
-    def __init__(self, options: TransportOptions, deadline: float, monotonic: Callable[[], float]) -> None:
+    def __init__(self, deadline: float, now: float) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._options = options
         self._deadline = deadline
-        self._monotonic = monotonic
         self.expired = False
-        self.connecting()
+        self.seconds = 0.0  # that it had, once it expired
+        self.begin("connect", now)
 
-    def connecting(self) -> None:
-        self._begin("connect", self._options.connect_seconds)
+    def begin(self, phase: Phase, now: float) -> None:
+        self.phase: Phase = phase
+        self._since = now
 
-    def connected(self) -> None:
-        self._begin("headers", self._options.headers_seconds)
-
-    def expire(self, now: float) -> None:
-        if now >= self._ends_at and not self.expired:
-            self.expired = True
+    def expire(self, now: float, options: TransportOptions) -> None:
+        """Nothing is worked out before the watchdog looks: most attempts are over by then."""
+        if self.expired:
+            return
+        seconds = options.connect_seconds if self.phase == "connect" else options.headers_seconds
+        phase, left = self.phase, max(0.0, self._deadline - self._since)
+        if left <= seconds:
+            phase, seconds = "total", left
+        if now >= self._since + seconds:
+            self.expired, self.phase, self.seconds = True, phase, seconds
             self._task.cancel()
 
     def was_cancelled_by_us(self) -> bool:
         """Ask once, for a cancellation that came: whether it was the watchdog's alone."""
         return self.expired and self._task.uncancel() <= self._cancelling
-
-    def _begin(self, phase: Phase, seconds: float) -> None:
-        now = self._monotonic()
-        within_total = now + seconds >= self._deadline
-        self.phase: Phase = "total" if within_total else phase
-        self.seconds = max(0.0, self._deadline - now) if within_total else seconds
-        self._ends_at = now + self.seconds
 
 
 class Transport:
@@ -197,6 +197,14 @@ class Transport:
         """
         return _Streaming(self, exit, method, url, headers, body, deadline)
 
+    def asking(self, exit: str, method: str, url: str, headers: Mapping[str, str]) -> Asking:
+        """What many requests have in common, for `open`: all but the body.
+
+        Raises UpstreamUnavailable for what is not an HTTP URL, ValueError for what can't stand in a request.
+        """
+        route, target = self._pool.route(exit, url)
+        return Asking(route, route.question(method, target, headers))
+
     async def request(
         self,
         exit: str,
@@ -212,32 +220,29 @@ class Transport:
         async with self.stream(exit, method, url, headers=headers, body=body, deadline=deadline) as stream:
             return Response(stream.status, stream.headers, await read_all(stream))
 
-    async def open(
-        self, exit: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
-    ) -> Stream:
+    async def open(self, asking: Asking, body: bytes | None, deadline: float) -> Stream:
         """What entering `stream` does; whoever calls this must `shut` what it gets."""
-        route, target = self._pool.route(exit, url)
-        request = route.render(method, target, headers, body)
-        attempt = _Attempt(self._options, deadline, self._clock.monotonic)
+        route = asking.route
+        attempt = _Attempt(deadline, self._clock.monotonic())
         self._attempts.add(attempt)
         try:
-            connection = await self._exchange(attempt, route, method, request)
+            connection = await self._exchange(attempt, route, asking.question.method, asking.question.render(body))
         except asyncio.CancelledError as error:
             if not attempt.was_cancelled_by_us():
                 raise
-            if attempt.phase == "connect" and exit != DIRECT:
+            if attempt.phase == "connect" and route.exit != DIRECT:
                 raise ExitUnreachable(f"no connection through it within {attempt.seconds:g} s") from error
             raise UpstreamTimeout(attempt.phase, attempt.seconds) from error
         finally:
             self._attempts.discard(attempt)
-        if connection.status == 407 and exit != DIRECT:
+        if connection.status == 407 and route.exit != DIRECT:
             connection.abort()
             raise ExitUnreachable("it wants other credentials: HTTP 407")
         stream = Stream(connection, route, self._pool, deadline, self._clock.monotonic)
         self._open.add(stream)
         return stream
 
-    async def _exchange(self, attempt: "_Attempt", route: Route, method: str, request: bytes) -> Connection:
+    async def _exchange(self, attempt: _Attempt, route: Route, method: str, request: bytes) -> Connection:
         """A connection with the head of the answer.
 
         One that waited may have been closed by the other side just now. Whether it took the request nobody knows, so
@@ -246,16 +251,16 @@ class Transport:
         has_body = method != "HEAD"
         connection = self._pool.take(route)
         if connection is not None:
-            attempt.connected()
+            attempt.phase = "headers"  # of the time so far nothing was used up
             try:
                 await connection.exchange(request, has_body=has_body)
                 return connection
             except UpstreamUnavailable:
                 if not connection.is_silent or method not in IDEMPOTENT:
                     raise
-            attempt.connecting()
+            attempt.begin("connect", self._clock.monotonic())
         connection = await self._pool.connect(route)
-        attempt.connected()
+        attempt.begin("headers", self._clock.monotonic())
         await connection.exchange(request, has_body=has_body)
         return connection
 
@@ -269,7 +274,7 @@ class Transport:
             await self._clock.sleep(self._options.watch_interval_seconds)
             now = self._clock.monotonic()
             for attempt in tuple(self._attempts):
-                attempt.expire(now)
+                attempt.expire(now, self._options)
             for stream in tuple(self._open):
                 stream.expire(now, self._options.idle_seconds)
             self._pool.sweep()
@@ -295,7 +300,9 @@ class _Streaming:
         self._stream: Stream | None = None
 
     async def __aenter__(self) -> Stream:
-        self._stream = stream = await self._transport.open(*self._request)
+        exit, method, url, headers, body, deadline = self._request
+        asking = self._transport.asking(exit, method, url, headers)
+        self._stream = stream = await self._transport.open(asking, body, deadline)
         return stream
 
     async def __aexit__(

@@ -325,7 +325,8 @@ async def test_a_transport_that_ends_closes_the_streams_that_are_open() -> None:
 
     async with WireServer(first) as server:
         async with Transport(SystemClock()) as transport:
-            stream = await transport.open(DIRECT, "GET", server.url, {}, None, SystemClock().monotonic() + 9)
+            asking = transport.asking(DIRECT, "GET", server.url, {})
+            stream = await transport.open(asking, None, SystemClock().monotonic() + 9)
             assert await stream.read() == b"first"
         await until(server.left.is_set)
         assert transport.open_streams == 0

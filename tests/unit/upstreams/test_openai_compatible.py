@@ -14,7 +14,7 @@ from qwen_proxy.ground.secret import Secret
 from qwen_proxy.runtime.clock import SystemClock
 from qwen_proxy.runtime.ids import SystemIds
 from qwen_proxy.upstreams.base import ApiOptions
-from qwen_proxy.upstreams.openai_compatible import OpenAICompatible
+from qwen_proxy.upstreams.openai_compatible import MOST_KEPT, OpenAICompatible
 from qwen_proxy.upstreams.transport import Transport
 from tests.conformance.upstreams import asked
 from tests.support.openai_server import RECORDINGS, OpenAIServer, answer
@@ -65,6 +65,18 @@ async def test_the_key_and_the_headers_of_the_operator_are_sent() -> None:
         assert "x-title: mine\r\n" in first and first.count("\r\naccept: ") == 1 and "accept: */*" in first
         assert "authorization" not in second
         assert server.asked[0]["model"] == "m-1"
+
+
+async def test_what_is_kept_of_a_question_is_that_of_its_own_key() -> None:
+    async with OpenAIServer() as server, meeting(ApiOptions(name="b", base_url=server.base_url)) as met:
+        another = Credential(account_id="b:1", token=Secret("sk-new"))
+        for key in (KEY, another, another, KEY):
+            await met.ask("hello", key)
+        many = [Credential(account_id=f"b:{n}", token=Secret(f"sk-{n}")) for n in range(MOST_KEPT + 1)]
+        for key in (*many, many[0], many[-1]):
+            await met.ask("hello", key)
+        assert server.keys[:4] == ["sk-1", "sk-new", "sk-new", "sk-1"]
+        assert server.keys[4:] == [key.token.reveal() for key in (*many, many[0], many[-1])]
 
 
 async def test_models_are_those_configured_else_those_listed_else_the_usual_ones() -> None:

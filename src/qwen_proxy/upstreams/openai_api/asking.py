@@ -4,7 +4,7 @@ Source: OpenAI's API reference, and for thinking each server's own words (`Think
 joined to a string: templates of local models know no others.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from qwen_proxy.chat.request import (
     Part,
     ReasoningPart,
     Role,
+    Sampling,
     TextPart,
     Tool,
     ToolCallPart,
@@ -33,6 +34,8 @@ from qwen_proxy.ground.errors import UnsupportedParameter
 
 Body = dict[str, Any]  # on its way to JSON
 
+_encode: Final = msgspec.json.Encoder().encode
+_NOTHING_SAID: Final = Sampling()
 
 OWN: Final = frozenset(
     (
@@ -51,7 +54,7 @@ OWN: Final = frozenset(
 
 def encode_chat(request: ChatRequest, model: Model, thinking: Thinking) -> bytes:
     """See `chat_body`."""
-    return msgspec.json.encode(chat_body(request, model, thinking))
+    return _encode(chat_body(request, model, thinking))
 
 
 def chat_body(request: ChatRequest, model: Model, thinking: Thinking) -> Body:
@@ -60,15 +63,19 @@ def chat_body(request: ChatRequest, model: Model, thinking: Thinking) -> Body:
     `stop` stays here: only so is it known which sequence ended a reply. With log probabilities it is the server's,
     since a text that is cut here would not fit to its tokens.
     """
-    body: Body = {name: value for name, value in request.extra.items() if name not in OWN}
-    body |= {
-        "model": model.id,
-        "messages": [*_messages(request.messages), *_hint(request.hint)],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    _put_tools(body, request)
-    _put_sampling(body, request)
+    body: Body = {}
+    if request.extra:
+        body = {name: value for name, value in request.extra.items() if name not in OWN}
+    body["model"] = model.id
+    body["messages"] = messages = _messages(request.messages)
+    if request.hint:
+        messages.append({"role": "user", "content": request.hint})
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
+    if request.tools:
+        _put_tools(body, request)
+    if request.sampling != _NOTHING_SAID:
+        _put_sampling(body, request.sampling)
     if request.output is not None:
         body["response_format"] = _response_format(request.output)
     _put_thinking(body, request, thinking)
@@ -86,19 +93,19 @@ def check(request: ChatRequest, thinking: Thinking) -> None:
 # --- messages ----------------------------------------------------------------------------------------------
 
 
-def _messages(messages: Iterable[Message]) -> Iterator[Body]:
+def _messages(messages: Sequence[Message]) -> list[Body]:
+    told: list[Body] = []
     for message in messages:
-        if message.role is Role.USER:
-            yield from _user(message.parts)
-        elif message.role is Role.ASSISTANT:
-            yield _assistant(message.parts)
+        role, parts = message.role, message.parts
+        if role is Role.ASSISTANT:
+            told.append(_assistant(parts))
+        elif role is Role.SYSTEM:
+            told.append({"role": "system", "content": _content(parts)})
+        elif len(parts) == 1 and isinstance(parts[0], TextPart):  # what most turns are
+            told.append({"role": "user", "content": parts[0].text})
         else:
-            yield {"role": "system", "content": _content(message.parts)}
-
-
-def _hint(hint: str) -> Iterator[Body]:
-    if hint:
-        yield {"role": "user", "content": hint}
+            told += _user(parts)
+    return told
 
 
 def _user(parts: tuple[Part, ...]) -> Iterator[Body]:
@@ -172,8 +179,6 @@ def _part(part: TextPart | ImagePart | FilePart | ReasoningPart) -> Body:
 
 
 def _put_tools(body: Body, request: ChatRequest) -> None:
-    if not request.tools:
-        return
     offered, choice = request.tools, request.tool_choice
     if choice.names:  # not every server knows `allowed_tools`: only what is allowed is offered
         offered = tuple(tool for tool in request.tools if tool.name in choice.names)
@@ -200,8 +205,7 @@ def _tool_choice(choice: ToolChoice) -> str | Body:
     return choice.kind.value
 
 
-def _put_sampling(body: Body, request: ChatRequest) -> None:
-    sampling = request.sampling
+def _put_sampling(body: Body, sampling: Sampling) -> None:
     body |= {
         name: value
         for name, value in (

@@ -59,10 +59,6 @@ class CallStream:
         self._open: _Call | None = None
         self._behind: list[_Call | ChatEvent] = []  # what has to wait for the open call
 
-    @property
-    def has_calls(self) -> bool:
-        return bool(self._calls)
-
     def take(self, bodies: list[CallBody], batch: Batch) -> None:
         for body in bodies:
             call = self._call_of(body)

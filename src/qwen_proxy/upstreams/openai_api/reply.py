@@ -10,7 +10,7 @@ Over: Usage (where one was told, with or without choices beside it, the last one
 nothing is ReplyEmpty, unless its end says why: `length`, `content_filter`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from qwen_proxy.chat.events import (
     Batch,
+    ChatEvent,
     Finish,
     FinishReason,
     MediaKind,
@@ -32,15 +33,18 @@ from qwen_proxy.chat.events import (
 from qwen_proxy.ground.errors import ProxyError, ReplyCut, ReplyEmpty, UpstreamFailed, UpstreamProtocolError
 from qwen_proxy.ground.sse import SseDecoder
 from qwen_proxy.upstreams.openai_api.calls import CallStream
-from qwen_proxy.upstreams.openai_api.errors import Judge, classify, error_in
+from qwen_proxy.upstreams.openai_api.errors import Judge, classify, classify_answer, error_in
 from qwen_proxy.upstreams.openai_api.wire import (
+    AnnotationBody,
     CallBody,
     ChoiceBody,
     DeltaBody,
+    ImageBody,
     LogprobsBody,
     ReplyBody,
     UsageBody,
     decode_reply,
+    text_of,
 )
 
 DONE: Final = b"[DONE]"
@@ -79,9 +83,9 @@ class ReplyReader:
         self._model = model
         self._judge = judge
         self._frames = SseDecoder()
-        self._calls = CallStream(new_id)
+        self._new_id = new_id
+        self._calls: CallStream | None = None  # from the first call on
         self._has_started = False
-        self._has_ended = False
         self._has_spoken = False
         self._has_thought = False
         self._finish: FinishReason | None = None
@@ -89,21 +93,18 @@ class ReplyReader:
         self._logprobs: list[Raw] = []  # of tokens whose text has not come: pieces of one character
         self._cited: set[str] = set()
         self.failure: ProxyError | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return self._has_ended or self.failure is not None
+        self.is_over = False
 
     def feed(self, chunk: bytes) -> Batch:
         """In order. Nothing is read behind `[DONE]`."""
         batch: Batch = []
         try:
             for payload in self._frames.feed(chunk):
-                if self._has_ended or self.failure is not None:
+                if self.is_over:
                     break
                 self._payload(payload, batch)
         except ProxyError as error:
-            self.failure = error
+            self._fail(error)
         return batch
 
     def finish(self, *, is_clean: bool = True) -> Batch:
@@ -116,7 +117,7 @@ class ReplyReader:
             if not self.is_over:
                 self._end_of_body(batch, is_clean)
         except ProxyError as error:
-            self.failure = error
+            self._fail(error)
         return batch
 
     def whole(self, body: bytes) -> Batch:
@@ -128,8 +129,16 @@ class ReplyReader:
                 raise UpstreamProtocolError("an answer without choices")
             self._end(batch)
         except ProxyError as error:
-            self.failure = error
+            self._fail(error)
         return batch
+
+    def refused(self, status: int, body: bytes, retry_after: str | None) -> ProxyError:
+        """What an answer with a failing status means."""
+        return classify_answer(status, body, self._model, retry_after, self._judge)
+
+    def _fail(self, error: ProxyError) -> None:
+        self.failure = error
+        self.is_over = True
 
     def _payload(self, payload: bytes, batch: Batch) -> None:
         if payload == DONE:
@@ -166,44 +175,61 @@ class ReplyReader:
         return reply
 
     def _choice(self, choice: ChoiceBody, batch: Batch) -> None:
-        delta = choice.delta or choice.message
+        """Most hold nothing but a text: that costs no call of a function."""
         if choice.logprobs is not None:
             self._keep_logprobs(choice.logprobs)
+        delta = choice.delta or choice.message
         if delta is not None:
-            self._delta(delta, batch)
-        reason = choice.finish_reason
-        if reason:
-            if reason in BROKEN:
-                raise UpstreamFailed(f"finish_reason {reason}")
-            self._finish = FINISHES.get(reason, FinishReason.STOP)
+            if thought := delta.reasoning_content or delta.reasoning:
+                self._has_thought = True
+                self._logprobs.clear()  # of what is thought: our events have no place for them
+                self._put(ReasoningDelta(thought), batch)
+            content = delta.content
+            if text := (content if content is None or isinstance(content, str) else text_of(content)) or delta.refusal:
+                self._has_spoken = True
+                event = TextDelta(text, self._taken_logprobs() if self._logprobs else None)
+                if self._calls is None:
+                    batch.append(event)
+                else:
+                    self._calls.put(event, batch)
+            if delta.images or delta.annotations or delta.tool_calls or delta.function_call is not None:
+                self._beside_text(delta, batch)
+        if choice.finish_reason:
+            self._told(choice.finish_reason)
 
-    def _delta(self, delta: DeltaBody, batch: Batch) -> None:
-        if thought := delta.reasoning_content or delta.reasoning:
-            self._has_thought = True
-            self._logprobs.clear()  # of what is thought: our events have no place for them
-            self._calls.put(ReasoningDelta(thought), batch)
-        content = delta.content
-        if text := (content if isinstance(content, str) else delta.text) or delta.refusal:
-            self._has_spoken = True
-            self._calls.put(TextDelta(text, self._taken_logprobs() if self._logprobs else None), batch)
+    def _told(self, reason: str) -> None:
+        if reason in BROKEN:
+            raise UpstreamFailed(f"finish_reason {reason}")
+        self._finish = FINISHES.get(reason, FinishReason.STOP)
+
+    def _put(self, event: ChatEvent, batch: Batch) -> None:
+        if self._calls is None:
+            batch.append(event)
+        else:
+            self._calls.put(event, batch)
+
+    def _beside_text(self, delta: DeltaBody, batch: Batch) -> None:
         if delta.images:
-            self._images(delta, batch)
+            self._images(delta.images, batch)
         if delta.annotations:
-            self._sources(delta, batch)
-        if delta.tool_calls:
-            self._calls.take(delta.tool_calls, batch)
-        elif delta.function_call is not None:
-            self._calls.take([CallBody(index=0, function=delta.function_call)], batch)
+            self._sources(delta.annotations, batch)
+        calls = delta.tool_calls
+        if not calls and delta.function_call is not None:
+            calls = [CallBody(index=0, function=delta.function_call)]
+        if calls:
+            if self._calls is None:
+                self._calls = CallStream(self._new_id)
+            self._calls.take(calls, batch)
 
-    def _images(self, delta: DeltaBody, batch: Batch) -> None:
-        for image in delta.images or ():
+    def _images(self, images: Iterable[ImageBody], batch: Batch) -> None:
+        for image in images:
             url = image.image_url and image.image_url.url
             if url and url.startswith(("https://", "http://", "data:image/")):
                 self._has_spoken = True
-                self._calls.put(MediaOutput(MediaKind.IMAGE, url), batch)
+                self._put(MediaOutput(MediaKind.IMAGE, url), batch)
 
-    def _sources(self, delta: DeltaBody, batch: Batch) -> None:
-        cited = [each.url_citation for each in delta.annotations or () if each.url_citation is not None]
+    def _sources(self, annotations: Iterable[AnnotationBody], batch: Batch) -> None:
+        cited = [each.url_citation for each in annotations if each.url_citation is not None]
         found = {
             each.url: Source(each.url, each.title or "", each.content or "")
             for each in cited
@@ -211,7 +237,7 @@ class ReplyReader:
         }
         if found:
             self._cited.update(found)
-            self._calls.put(SourcesFound(tuple(found.values())), batch)
+            self._put(SourcesFound(tuple(found.values())), batch)
 
     def _keep_logprobs(self, logprobs: LogprobsBody) -> None:
         self._logprobs += logprobs.content or ()
@@ -222,15 +248,15 @@ class ReplyReader:
         return taken
 
     def _end(self, batch: Batch) -> None:
-        self._has_ended = True
-        self._calls.finish(batch)
-        has_content = self._has_spoken or self._calls.has_calls
+        self.is_over = True
+        if self._calls is not None:
+            self._calls.finish(batch)
         reason = self._finish or FinishReason.STOP
         if reason not in EXPLAINED:
-            if not has_content:
-                raise ReplyEmpty("thinking_only" if self._has_thought else "nothing")
-            if self._calls.has_calls:
+            if self._calls is not None:
                 reason = FinishReason.TOOL_CALLS
+            elif not self._has_spoken:
+                raise ReplyEmpty("thinking_only" if self._has_thought else "nothing")
         if self._usage is not None:
             batch.append(self._usage)
         batch.append(Finish(reason))

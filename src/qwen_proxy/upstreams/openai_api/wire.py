@@ -56,13 +56,6 @@ class DeltaBody(Struct, gc=False):
     images: list[ImageBody] | None = None
     annotations: list[AnnotationBody] | None = None
 
-    @property
-    def text(self) -> str:
-        content = self.content
-        if isinstance(content, list):
-            return "".join([part.text or "" for part in content])
-        return content or ""
-
 
 class LogprobsBody(Struct, gc=False):
     content: list[Raw] | None = None
@@ -101,6 +94,10 @@ class ReplyBody(Struct, gc=False):
 
 
 decode_reply: Final = msgspec.json.Decoder(ReplyBody).decode
+
+
+def text_of(parts: list[PartBody]) -> str:
+    return "".join([part.text or "" for part in parts])
 
 
 def is_object(value: object) -> TypeGuard[dict[str, object]]:
