@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -22,14 +22,13 @@ from qwen_proxy.ground.errors import (
 )
 from qwen_proxy.runtime.clock import Clock
 from qwen_proxy.runtime.tasks import Tasks
+from qwen_proxy.upstreams.attempt import Attempt
 from qwen_proxy.upstreams.connections import Pool, Route
 from qwen_proxy.upstreams.http1 import Connection, Headers, headers_of
 from qwen_proxy.upstreams.question import Question
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 IDEMPOTENT: Final = ("GET", "HEAD", "DELETE", "OPTIONS", "PUT")  # RFC 9110 §9.2.2
-
-Phase = Literal["connect", "headers", "idle", "total"]
 
 
 class TransportOptions(Struct, frozen=True, kw_only=True):
@@ -118,45 +117,6 @@ class Stream:
             self._pool.put_back(self._route, connection)
 
 
-class _Attempt:
-    """The time one request has until its headers: first to get a connection, then for the answer's start.
-
-    The watchdog ends it by cancelling the request's task, as asyncio.timeout does, without a timer of its own.
-    """
-
-    __slots__ = ("_cancelling", "_deadline", "_since", "_task", "expired", "phase", "seconds")
-
-    def __init__(self, deadline: float, now: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._deadline = deadline
-        self.expired = False
-        self.seconds = 0.0  # that it had, once it expired
-        self.begin("connect", now)
-
-    def begin(self, phase: Phase, now: float) -> None:
-        self.phase: Phase = phase
-        self._since = now
-
-    def expire(self, now: float, options: TransportOptions) -> None:
-        """Nothing is worked out before the watchdog looks: most attempts are over by then."""
-        if self.expired:
-            return
-        seconds = options.connect_seconds if self.phase == "connect" else options.headers_seconds
-        phase, left = self.phase, max(0.0, self._deadline - self._since)
-        if left <= seconds:
-            phase, seconds = "total", left
-        if now >= self._since + seconds:
-            self.expired, self.phase, self.seconds = True, phase, seconds
-            self._task.cancel()
-
-    def was_cancelled_by_us(self) -> bool:
-        """Ask once, for a cancellation that came: whether it was the watchdog's alone."""
-        return self.expired and self._task.uncancel() <= self._cancelling
-
-
 class Transport:
     """Sends requests through exits. An exit is DIRECT or a proxy's URL: http, https, socks5 or socks5h.
 
@@ -167,7 +127,7 @@ class Transport:
         self._clock = clock
         self._options = options or TransportOptions()
         self._pool = Pool(clock.monotonic, self._options.keepalive_seconds, self._options.ca_file)
-        self._attempts: set[_Attempt] = set()
+        self._attempts: set[Attempt] = set()
         self._open: set[Stream] = set()
         self._stack = AsyncExitStack()
 
@@ -223,7 +183,7 @@ class Transport:
     async def open(self, asking: Asking, body: bytes | None, deadline: float) -> Stream:
         """What entering `stream` does; whoever calls this must `shut` what it gets."""
         route = asking.route
-        attempt = _Attempt(deadline, self._clock.monotonic())
+        attempt = Attempt(deadline, self._clock.monotonic())
         self._attempts.add(attempt)
         try:
             connection = await self._exchange(attempt, route, asking.question.method, asking.question.render(body))
@@ -242,7 +202,7 @@ class Transport:
         self._open.add(stream)
         return stream
 
-    async def _exchange(self, attempt: _Attempt, route: Route, method: str, request: bytes) -> Connection:
+    async def _exchange(self, attempt: Attempt, route: Route, method: str, request: bytes) -> Connection:
         """A connection with the head of the answer.
 
         One that waited may have been closed by the other side just now. Whether it took the request nobody knows, so
@@ -274,7 +234,7 @@ class Transport:
             await self._clock.sleep(self._options.watch_interval_seconds)
             now = self._clock.monotonic()
             for attempt in tuple(self._attempts):
-                attempt.expire(now, self._options)
+                attempt.expire(now, self._options.connect_seconds, self._options.headers_seconds)
             for stream in tuple(self._open):
                 stream.expire(now, self._options.idle_seconds)
             self._pool.sweep()
