@@ -84,7 +84,10 @@ def json_line(record: logging.LogRecord, source: str, redact: Redact) -> str:
     if request_id := record.__dict__.get("request_id"):
         line["request_id"] = request_id
     for name, value in _fields(record).items():
-        line[name] = _HIDDEN if name in _NEVER_SHOWN else _json_value(value, redact)
+        if name in _NEVER_SHOWN:
+            line[name] = _HIDDEN
+        else:
+            line[name] = value if isinstance(value, _PLAIN) else _safe(str(value), redact)
     if trace := _trace(record, redact):
         line["trace"] = trace
     return msgspec.json.encode(line).decode() + "\n"
@@ -106,10 +109,6 @@ def text_line(record: logging.LogRecord, source: str, redact: Redact) -> str:
     if trace := _trace(record, redact):
         line += "".join(f"    {part}\n" for part in trace.splitlines())
     return line
-
-
-def _json_value(value: object, redact: Redact) -> object:
-    return value if isinstance(value, _PLAIN) else _safe(str(value), redact)
 
 
 def _text_value(value: object, redact: Redact) -> str:

@@ -25,12 +25,12 @@ class RollingFile:
         self._max_bytes = max_bytes
         self._files = files
         self._descriptor = -1
+        self._identity = (0, 0)  # device and inode
 
     def write(self, lines: bytes) -> None:
         try:
-            if not self._is_current():
-                self._reopen()
-            if os.fstat(self._descriptor).st_size >= self._max_bytes:
+            size = self._size()
+            if (self._reopen() if size is None else size) >= self._max_bytes:
                 self._turn_over()
             while lines:
                 lines = lines[os.write(self._descriptor, lines) :]
@@ -42,23 +42,32 @@ class RollingFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _is_current(self) -> bool:
-        if self._descriptor < 0:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
-        except FileNotFoundError:
-            return False
+    def _size(self) -> int | None:
+        """In bytes; None where the path leads to another file than ours by now, or to none.
 
-    def _reopen(self) -> None:
+        One call to the system: after each of them the thread has to ask for the interpreter again.
+        """
+        if self._descriptor < 0:
+            return None
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_size if (found.st_dev, found.st_ino) == self._identity else None
+
+    def _reopen(self) -> int:
+        """Gives the size in bytes."""
         self.close()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        found = os.fstat(self._descriptor)
+        self._identity = (found.st_dev, found.st_ino)
+        return found.st_size
 
     def _turn_over(self) -> None:
         with open(self._path.with_name(self._path.name + ".lock"), "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if self._is_current():  # else another process was first
+            if self._size() is not None:  # else another process was first
                 for number in range(self._files - 1, 0, -1):
                     newer = self._numbered(number - 1)
                     if newer.exists():
