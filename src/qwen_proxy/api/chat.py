@@ -74,36 +74,38 @@ class ChatRoutes:
         `exchange`."""
         caller = exchange.caller
         assert caller is not None  # the routes want a key
+        has_ended = has_left = False
         async with self._admission.admit(caller, lambda: _size(call)) as permit:
             exchange.limits = permit.facts()
-            return await self._answer(exchange, caller, protocol, call, scope, permit)
+            try:
+                answering = self._stream if call.stream else self._fold
+                answer = await answering(exchange, protocol, call, scope, permit.api)
+                has_ended = True
+                return answer
+            except (asyncio.CancelledError, ConnectionError):
+                has_left = True
+                raise
+            finally:
+                self._settle(exchange.trace, caller, call, permit, has_left=has_left, has_ended=has_ended)
 
-    async def _answer(
-        self, exchange: Exchange, caller: ClientKey, protocol: ClientProtocol, call: Call, scope: Scope, permit: Permit
-    ) -> web.StreamResponse:
-        has_ended = has_left = False
-        try:
-            serve = self._stream if call.stream else self._fold
-            answer = await serve(exchange, protocol, call, scope, permit.api)
-            has_ended = True
-            return answer
-        except (asyncio.CancelledError, ConnectionError):
-            has_left = True
-            raise
-        finally:
-            trace = exchange.trace
-            used = trace.used(lambda: _size(call).prompt_tokens, has_left=has_left)
-            permit.settle(0 if used is None else used.prompt_tokens + used.completion_tokens)
-            if trace.tries:  # what was never tried is nobody's use of a model
-                self._usage.note(
-                    key_id=caller.id,
-                    account_id=trace.account_id,
-                    model=trace.model,
-                    feature=Feature.CHAT,
-                    usage=used,
-                    has_failed=not (has_ended or has_left),
-                )
-                self._traces.note(trace, key_id=caller.id, has_failed=not (has_ended or has_left))
+    def _settle(
+        self, trace: Trace, caller: ClientKey, call: Call, permit: Permit, *, has_left: bool, has_ended: bool
+    ) -> None:
+        """What the request has used, for the caller's limits and for the operator."""
+        used = trace.used(lambda: _size(call).prompt_tokens, has_left=has_left)
+        permit.settle(0 if used is None else used.prompt_tokens + used.completion_tokens)
+        if not trace.tries:  # what was never tried is nobody's use of a model
+            return
+        has_failed = not (has_ended or has_left)
+        self._usage.note(
+            key_id=caller.id,
+            account_id=trace.account_id,
+            model=trace.model,
+            feature=Feature.CHAT,
+            usage=used,
+            has_failed=has_failed,
+        )
+        self._traces.note(trace, key_id=caller.id, has_failed=has_failed)
 
     async def _questions(
         self, exchange: Exchange, call: Call, scope: Scope, budget: ApiBudget | None

@@ -52,7 +52,9 @@ async def find_route(router: Router, asked: str, caller: ClientKey | None, scope
     Raises ModelNotFound, NotAllowed, NoAccountUsable (of a route nothing is there), or why there is no list.
     """
     mine = open_to(router, caller, scope)
-    route = await _found(router, asked, mine, scope, caller)
+    route = None if scope.names else router.settled(asked, mine)
+    if route is None:
+        route = await _found(router, asked, mine, scope, caller)
     if caller is None or not caller.record.allowed_models:
         return route
     targets = tuple(target for target in route.targets if caller.may_use_model(names_of(route, target)))

@@ -66,6 +66,17 @@ class Router:
         """Whether some backend keeps a conversation to one account."""
         return any(backend.leasing.follows_sessions for backend in self._now().backends)
 
+    def settled(self, asked: str, backends: Sequence[Backend]) -> Route | None:
+        """What `route` would give, where that is known of an earlier request and no list is due; else None."""
+        made = self._made_last
+        if made is None or made.backends is not backends or made.naming is not self.naming:
+            return None
+        for backend, listed in zip(backends, made.lists, strict=True):
+            source = backend.catalogue
+            if source.current is not listed or source.is_due:
+                return None
+        return made.directory.settled(asked)
+
     async def route(self, asked: str, backends: Sequence[Backend]) -> Route:
         """Over these backends, of those that are there. Raises ModelNotFound, or why there is no list at all."""
         directory = await self.directory(backends, asked)

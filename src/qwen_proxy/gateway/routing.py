@@ -166,6 +166,11 @@ class Directory:
                 self._found[asked] = known
         return known
 
+    def settled(self, asked: str) -> Route | None:
+        """A route that was found before, to somewhere, by a name that has a meaning here."""
+        known = self._found.get(asked)
+        return known if known is not None and known.targets and known.is_known else None
+
     def has(self, asked: str) -> bool:
         return asked in self._found or self._find(asked) is not None
 

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 1.0
 MOST_ROWS: Final = 100_000  # of different keys, accounts and models, while the store is away
+NOTHING: Final = UsageCounts()
+UNUSED: Final = Usage(prompt_tokens=0, completion_tokens=0)
 
 
 class UsageRecorder:
@@ -50,14 +52,18 @@ class UsageRecorder:
         """A request is over."""
         now = int(self._clock.now())
         row = UsageKey(starts_at=now - now % HOUR_SECONDS, key=key_id, account=account_id, model=model, feature=feature)
-        counts = UsageCounts(
-            requests=1,
-            failures=int(has_failed),
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
-            reasoning_tokens=usage.reasoning_tokens if usage else 0,
+        known = self._gathered.get(row, NOTHING)
+        if known is NOTHING and len(self._gathered) >= MOST_ROWS:
+            self._lost += 1
+            return
+        used = usage or UNUSED
+        self._gathered[row] = UsageCounts(
+            requests=known.requests + 1,
+            failures=known.failures + has_failed,
+            prompt_tokens=known.prompt_tokens + used.prompt_tokens,
+            completion_tokens=known.completion_tokens + used.completion_tokens,
+            reasoning_tokens=known.reasoning_tokens + used.reasoning_tokens,
         )
-        self._add(row, counts)
 
     async def flush(self) -> None:
         """Nothing is lost when the store does not answer: it is added the next time."""
