@@ -9,7 +9,7 @@ from qwen_proxy.ground.errors import UpstreamOverloaded
 from qwen_proxy.serving.endpoint import Access, Exchange
 from qwen_proxy.serving.streaming import Heartbeats, StreamedReply
 from tests.support.clock import FakeClock
-from tests.support.http import serving
+from tests.support.http import raw, serving
 
 BEAT = b": beat\n\n"
 
@@ -55,6 +55,32 @@ async def test_nothing_is_sent_before_the_first_piece_or_the_time_to_commit() ->
             assert await response.content.readline() == b"data: 1\n"
             await stage.pieces.put(None)
             assert await response.content.read() == b"\n"
+
+
+async def received(request: bytes, *pieces: bytes) -> tuple[bytes, bytes]:
+    """Head and body of the answer to a request, as they are on the wire."""
+    stage = Stage(FakeClock())
+    async with serving(stage, Access.OPEN) as served:
+        reader, writer = await raw(served.port, request)
+        for piece in pieces:
+            await stage.pieces.put(piece)
+        await stage.pieces.put(None)
+        head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+        writer.close()
+    return head, body
+
+
+async def test_every_piece_is_one_chunk_and_an_empty_one_is_none() -> None:
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    head, body = await received(request, b"one", b"two and more", b"", b"x" * 300)
+    assert b"Transfer-Encoding: chunked" in head
+    assert body == b"3\r\none\r\nc\r\ntwo and more\r\n12c\r\n" + b"x" * 300 + b"\r\n0\r\n\r\n"
+
+
+async def test_a_client_that_knows_no_chunks_gets_none() -> None:
+    head, body = await received(b"POST / HTTP/1.0\r\n\r\n", b"one", b"two")
+    assert b"chunked" not in head
+    assert body == b"onetwo"
 
 
 async def test_a_failure_before_the_time_to_commit_has_its_true_status_and_afterwards_not() -> None:
