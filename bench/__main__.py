@@ -123,7 +123,7 @@ class Bench:
             ),
             "bursts": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 0}, {"warm": 0.5, "window": short}),
             "packed": ({"streams": 8, "rate": 10, "burst": 500, "chunk": 16384}, {"warm": 0.5, "window": short}),
-            "shorts": ({"connections": 8, "warm": 20, "each": (100 if self._quick else 250) * self._longer}, {}),
+            "shorts": ({"connections": 8, "warm": 20, "each": (250 if self._quick else 1000) * self._longer}, {}),
         }[scenario.removeprefix("passthrough-")]
         return Task(
             scenario=kind, port=port, pid=pid, core=self._core, upstream_port=upstream_port, key=proxies.KEY,
