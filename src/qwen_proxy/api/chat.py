@@ -61,32 +61,32 @@ class ChatRoutes:
         self._ids = ids
 
     def handler(self, protocol: ClientProtocol, scope: Scope = EVERYWHERE) -> Handler:
-        async def handle(exchange: Exchange) -> web.StreamResponse:
-            parsed = protocol.parse(await incoming(exchange), self.options)
-            return await self.serve(exchange, protocol, parsed, scope)
-
-        return handle
+        return lambda exchange: self.serve(exchange, protocol, None, scope)
 
     async def serve(
-        self, exchange: Exchange, protocol: ClientProtocol, call: Call, scope: Scope = EVERYWHERE
+        self, exchange: Exchange, protocol: ClientProtocol, call: Call | None, scope: Scope = EVERYWHERE
     ) -> web.StreamResponse:
-        """Answer a call that is parsed already. Raises ProxyError before anything is sent, and behind it through
-        `exchange`."""
+        """Answer a call; None: it is to be read yet. Raises ProxyError before anything is sent, and behind it through
+        `exchange`.
+
+        Here and below few coroutines wait for each other: each is gone through for every token of a stream.
+        """
+        asked = protocol.parse(await incoming(exchange), self.options) if call is None else call
         caller = exchange.caller
         assert caller is not None  # the routes want a key
         has_ended = has_left = False
-        async with self._admission.admit(caller, lambda: _size(call)) as permit:
+        async with self._admission.admit(caller, lambda: _size(asked)) as permit:
             exchange.limits = permit.facts()
             try:
-                answering = self._stream if call.stream else self._fold
-                answer = await answering(exchange, protocol, call, scope, permit.api)
+                answering = self._stream if asked.stream else self._fold
+                answer = await answering(exchange, protocol, asked, scope, permit.api)
                 has_ended = True
                 return answer
             except (asyncio.CancelledError, ConnectionError):
                 has_left = True
                 raise
             finally:
-                self._settle(exchange.trace, caller, call, permit, has_left=has_left, has_ended=has_ended)
+                self._settle(exchange.trace, caller, asked, permit, has_left=has_left, has_ended=has_ended)
 
     def _settle(
         self, trace: Trace, caller: ClientKey, call: Call, permit: Permit, *, has_left: bool, has_ended: bool
@@ -219,23 +219,23 @@ class ChatRoutes:
             encoders = [call.encoder(first.facts, index) for index in range(len(questions))]
             exchange.tell = encoders[0].fail
             if len(questions) == 1:
-                await self._stream_one(exchange, reply, call, first, encoders[0])
+                end = self._ending(exchange, reply, call, first)
+                await self._write_choice(reply, encoders[0], first, exchange.trace, end)
             else:
                 await self._stream_several(exchange, reply, call, questions, encoders)
         return reply.response
 
-    async def _stream_one(
-        self, exchange: Exchange, reply: StreamedReply, call: Call, question: "_Question", encoder: EventEncoder
-    ) -> None:
-        """The last piece goes out in one write with what ends the stream."""
-        trace = exchange.trace
+    def _ending(
+        self, exchange: Exchange, reply: StreamedReply, call: Call, question: "_Question"
+    ) -> Callable[[bytes], Awaitable[None]]:
+        """Of a single choice: its last piece goes out in one write with what ends the stream."""
 
         async def end(piece: bytes) -> None:
             if exchange.before_end is not None:
                 await exchange.before_end()
-            await reply.end(piece + _trailer(call, question.facts, [trace]))
+            await reply.end(piece + _trailer(call, question.facts, [exchange.trace]))
 
-        await self._write_choice(reply, encoder, question, trace, end)
+        return end
 
     async def _stream_several(
         self,
@@ -275,12 +275,14 @@ class ChatRoutes:
         """
         opening = encoder.start()
         now = self._clock.monotonic
+        is_first = True
         async with self._open(question, trace) as batches:
             async for batch in batches:
-                if not reply.headers_sent:
+                if is_first and not reply.headers_sent:
                     reply.response.headers.extend(_served(trace))
+                is_first = False
                 piece = opening + encoder.encode(batch) if opening else encoder.encode(batch)
-                if isinstance(batch[-1], Finish):
+                if type(batch[-1]) is Finish:
                     await end(piece)
                 elif piece:
                     await reply.write(piece, now())

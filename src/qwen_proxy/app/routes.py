@@ -1,6 +1,6 @@
 """Every route of one HTTP server, made from the tables."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -38,9 +38,7 @@ from qwen_proxy.protocols.table import (
     ProtocolRoute,
 )
 from qwen_proxy.serving.cors import Cors
-from qwen_proxy.serving.endpoint import Access, Endpoints, Handler, expect
-
-Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from qwen_proxy.serving.endpoint import Access, Endpoints, Handler, Serve, expect
 
 ADMIN: Final = "/api/admin/"  # amid Ollama's paths
 
@@ -150,6 +148,9 @@ def routes(
     settings = live.current
     general = OpenAIModels()  # errors of routes that belong to no protocol have OpenAI's shape
     app = web.Application(client_max_size=settings.max_body_bytes)
+    cors = Cors(settings.cors_origins) if settings.cors_origins else None
+    if cors is not None:
+        app.on_response_prepare.append(cors.allow)
     _add_clients(app, endpoints, clients, lambda: Access.OPEN if live.current.models_open else Access.KEY)
     health = HealthRoutes(endpoints, why_not_ready)
     documents = DocumentRoutes(admin, CLIENT_ROUTES, __version__)
@@ -166,9 +167,7 @@ def routes(
     trace = endpoints.endpoint(clients.traces.one, general, Access.KEY)
     app.router.add_get("/v1/requests/{id}/trace", trace)
     unknown = UnknownRoutes(app)
-    if settings.cors_origins:
-        cors = Cors(settings.cors_origins)
-        app.on_response_prepare.append(cors.allow)
+    if cors is not None:
         preflight = endpoints.endpoint(cors.preflight(unknown.refuse), general, Access.OPEN)
         app.router.add_route("OPTIONS", "/{path:.*}", preflight)
     app.router.add_route("*", "/{path:.*}", _unknown(endpoints, unknown, general, admin))
@@ -199,9 +198,12 @@ def _add_clients(
     app: web.Application, endpoints: Endpoints, clients: ClientHandlers, models_access: Callable[[], Access]
 ) -> None:
     for paths, group in groupby(PROTOCOLS, lambda route: (route.path, route.also)):
-        serve = _by_query([(each.query, _chat(endpoints, each, clients)) for each in group])
+        has_places = any("{" in path for path in paths)
+        serve = _by_query([(each.query, _chat(endpoints, each, clients, has_places=has_places)) for each in group])
         for path in filter(None, paths):
             app.router.add_post(_place(path), serve, expect_handler=expect)
+            if not (has_places or app.on_response_prepare):  # what is to be done to every answer, aiohttp does
+                endpoints.direct[path] = serve
     for beside in RESPONSES_ROUTES:
         responses = clients.responses
         handler = responses.handler(beside.method, beside.path)
@@ -249,9 +251,9 @@ def _place(path: str) -> str:
     return path.replace("{id}", "{id:.+}").replace("{model}", "{model:.+}")
 
 
-def _chat(endpoints: Endpoints, route: ProtocolRoute, clients: ClientHandlers) -> Serve:
+def _chat(endpoints: Endpoints, route: ProtocolRoute, clients: ClientHandlers, *, has_places: bool) -> Serve:
     handler = clients.responses.create if route.is_kept else clients.chat.handler(route.protocol)
-    return endpoints.endpoint(handler, route.protocol, Access.KEY, route.word)
+    return endpoints.endpoint(handler, route.protocol, Access.KEY, route.word, has_places=has_places)
 
 
 def _models(endpoints: Endpoints, route: ModelsRoute, handler: Callable[[ModelsProtocol], Handler]) -> Serve:

@@ -55,6 +55,27 @@ class Attempts:
     asked for behind the last, or when the block is left. Raises ProxyError.
     """
 
+    __slots__ = (
+        "_clock",
+        "_counter",
+        "_gathered",
+        "_has_ended",
+        "_held",
+        "_in_one",
+        "_is_whole",
+        "_lease",
+        "_leasing",
+        "_opening",
+        "_outcome",
+        "_reads",
+        "_request",
+        "_router",
+        "_run",
+        "_session",
+        "_shaper",
+        "_trace",
+    )
+
     def __init__(
         self, run: Run, trace: Trace, session: str, in_one: bool, router: Router, counter: Counter, clock: Clock
     ) -> None:

@@ -64,6 +64,8 @@ class Deliverer:
     is_answering: text was the last that came, so more of it would go out as it is.
     """
 
+    __slots__ = ("_answered", "_delivery", "_reasoned", "_sources", "_thinking", "_written", "is_answering")
+
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
         self.is_answering = False

@@ -50,6 +50,8 @@ def moves_on(error: ProxyError, *, was_asked: bool, tries_left: int) -> bool:
 class Line:
     """The targets of one request that are left, the current one first."""
 
+    __slots__ = ("_left", "_put_off", "current")
+
     def __init__(self, targets: Sequence[Target]) -> None:
         """At least one."""
         self._left = targets

@@ -34,6 +34,8 @@ class Progress:
     hint: for the next try. asked_again: how often the model was told that its reply was unfit.
     """
 
+    __slots__ = ("_apart", "_sent", "_started", "asked_again", "call", "content", "hint", "is_judged")
+
     def __init__(self, request: ChatRequest) -> None:
         self.is_judged = bool(request.tools) or request.output is not None
         self.content = False

@@ -31,6 +31,20 @@ class ReplyShaper:
     usage: what the upstream said, None when it said nothing or was cut short here by a limit.
     """
 
+    __slots__ = (
+        "_calls",
+        "_deliverer",
+        "_drops_call",
+        "_has_call",
+        "_limiter",
+        "_one_call",
+        "_pending",
+        "_reasoning",
+        "_text",
+        "finish",
+        "usage",
+    )
+
     def __init__(
         self, sampling: Sampling, delivery: Delivery, counter: TokenCounter, *, one_call: bool = False
     ) -> None:

@@ -75,6 +75,23 @@ class Run:
     the first backend was left. share: of the budget, reserved for the current try.
     """
 
+    __slots__ = (
+        "asked",
+        "budget",
+        "credential",
+        "deadline",
+        "delivery",
+        "failure",
+        "leasing",
+        "line",
+        "options",
+        "plan",
+        "queue_deadline",
+        "request",
+        "sent",
+        "share",
+    )
+
     def __init__(
         self, request: ChatRequest, options: GatewayOptions, line: Line, deadline: float, budget: ApiBudget | None
     ) -> None:

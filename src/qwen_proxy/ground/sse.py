@@ -21,6 +21,8 @@ class SseDecoder:
     Raises UpstreamProtocolError when one event or line is larger than `max_event_bytes`.
     """
 
+    __slots__ = ("_head", "_line", "_lines", "_max_event_bytes", "_size_bytes", "_skip_lf", "_stray")
+
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_event_bytes = max_event_bytes
         self._head: bytes | None = b""  # the first bytes, until it is known whether they are a byte order mark

@@ -112,6 +112,21 @@ class ChunkEncoder:
     A chunk is the stream's own head, the JSON of what is new, and the stream's own tail: nothing else is encoded.
     """
 
+    __slots__ = (
+        "_calls",
+        "_end",
+        "_field_tail",
+        "_freeform",
+        "_head",
+        "_is_freeform",
+        "_reasoning_head",
+        "_request_id",
+        "_sources",
+        "_tail",
+        "_text_head",
+        "writers",
+    )
+
     def __init__(
         self, facts: ReplyFacts, index: int, *, include_usage: bool, freeform: frozenset[str] = frozenset()
     ) -> None:

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 request_line = FrequentLine(log, "request")
 
 LAST_WORDS_SECONDS = 2.0  # for writing the error to those that a drain ends
-NO_QUERY: Final[Mapping[str, str]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Exchange(Struct, kw_only=True):
@@ -62,6 +62,7 @@ class Exchange(Struct, kw_only=True):
     stream: StreamedReply | None = None
     tell: Callable[[ProxyError], bytes] | None = None
     before_end: Callable[[], Awaitable[None]] | None = None
+    has_places: bool = True
 
     @property
     def request_id(self) -> str:
@@ -69,6 +70,7 @@ class Exchange(Struct, kw_only=True):
 
 
 Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
+Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Endpoints:
@@ -82,6 +84,8 @@ class Endpoints:
         self._active: set[asyncio.Task[object]] = set()
         self._expired = False
         self.draining = False  # answers then close their connection
+        # By path: of POST, without places and queries. The server asks these without aiohttp's router.
+        self.direct: dict[str, Serve] = {}
         self.asked: set[object] = set()  # connections on which a request has come; the server takes out what has gone
 
     @property
@@ -102,72 +106,82 @@ class Endpoints:
             await asyncio.wait(tuple(self._active), timeout=LAST_WORDS_SECONDS)
 
     def endpoint(
-        self, handler: Handler, dialect: Dialect, access: Access | Callable[[], Access], word: str = ""
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        self,
+        handler: Handler,
+        dialect: Dialect,
+        access: Access | Callable[[], Access],
+        word: str = "",
+        *,
+        has_places: bool = True,
+    ) -> Serve:
         """`access` may be a question that is asked anew for each request.
 
-        word: of `config.keys.ENDPOINTS`, for what a key may be limited to; empty: every key may.
+        word: of `config.keys.ENDPOINTS`, for what a key may be limited to; empty: every key may. has_places: whether
+        the path has parts that have a name.
         """
         access_now = access if callable(access) else lambda: access
         own_header = dialect.request_id_header
 
         async def serve(request: web.Request) -> web.StreamResponse:
             """Answer, whatever happens but for the client leaving."""
-            request_id = new_request_id(self._clock.now(), self._ids.token(RANDOM_DIGITS))
-            request_id_var.set(request_id)
             visit = visit_of(request)
-            exchange = Exchange(
-                http=request,
-                trace=Trace(request_id),
-                started_at=self._clock.monotonic(),
-                caller=None,
-                path=request.rel_url.raw_path,
-                address=self._authenticator.address(visit),
-                read_seconds=self._read_seconds,
-            )
-            self.asked.add(request.protocol)
+            exchange = self._begun(request, visit, has_places=has_places)
             response: web.StreamResponse | None = None
             task = asyncio.current_task()
             assert task is not None
             self._active.add(task)
             access = access_now()
             try:
-                answer = response = await self._answer(exchange, visit, handler, dialect, access, word)
+                await self._admit(exchange, visit, access, word)
+                answer = response = await handler(exchange)
+            except (Exception, asyncio.CancelledError) as error:
+                answer = response = await self._failed(exchange, dialect, self._told(error, exchange))
             finally:
                 self._active.discard(task)
                 is_probe = access is Access.OPEN and request.method in SAFE
                 self._log(exchange, response, logging.DEBUG if is_probe else logging.INFO)
             if not answer.prepared:
-                answer.headers["x-request-id"] = request_id
+                answer.headers["x-request-id"] = exchange.trace.request_id
                 if own_header != "x-request-id":
-                    answer.headers[own_header] = request_id
+                    answer.headers[own_header] = exchange.trace.request_id
             if self.draining:
                 answer.force_close()
             return answer
 
         return serve
 
-    async def _answer(
-        self, exchange: Exchange, visit: Visit, handler: Handler, dialect: Dialect, access: Access, word: str
-    ) -> web.StreamResponse:
-        try:
-            admitted = await self._authenticator.admit(visit, access)
-            if admitted is not None:
-                exchange.caller, exchange.session = admitted.caller, admitted.session
-                if word:
-                    admitted.caller.check_endpoint(word)
-            return await handler(exchange)
-        except ProxyError as error:
-            return await self._failed(exchange, dialect, error)
-        except asyncio.CancelledError:
-            if not self._expired:
-                raise  # the client has left
-            return await self._failed(exchange, dialect, ShuttingDown())
-        except ConnectionError:
-            raise  # the client has left while it was written to: nobody is there to be told
-        except Exception:
-            log.exception("request failed", extra={"path": exchange.path})
-            return await self._failed(exchange, dialect, InternalError())
+    def _begun(self, request: web.Request, visit: Visit, *, has_places: bool) -> Exchange:
+        request_id = new_request_id(self._clock.now(), self._ids.token(RANDOM_DIGITS))
+        request_id_var.set(request_id)
+        self.asked.add(request.protocol)
+        return Exchange(
+            http=request,
+            trace=Trace(request_id),
+            started_at=self._clock.monotonic(),
+            caller=None,
+            path=request.rel_url.raw_path,
+            address=self._authenticator.address(visit),
+            read_seconds=self._read_seconds,
+            has_places=has_places,
+        )
+
+    async def _admit(self, exchange: Exchange, visit: Visit, access: Access, word: str) -> None:
+        admitted = await self._authenticator.admit(visit, access)
+        if admitted is not None:
+            exchange.caller, exchange.session = admitted.caller, admitted.session
+            if word:
+                admitted.caller.check_endpoint(word)
+
+    def _told(self, error: BaseException, exchange: Exchange) -> ProxyError:
+        """What a client is to be told of it. Raises it where the client has left: nobody is there to be told."""
+        if isinstance(error, ProxyError):
+            return error
+        if isinstance(error, asyncio.CancelledError) and self._expired:
+            return ShuttingDown()
+        if isinstance(error, asyncio.CancelledError | ConnectionError):
+            raise error
+        log.error("request failed", exc_info=error, extra={"path": exchange.path})
+        return InternalError()
 
     async def _failed(self, exchange: Exchange, dialect: Dialect, error: ProxyError) -> web.StreamResponse:
         stream = exchange.stream
@@ -238,7 +252,7 @@ async def expect(request: web.Request) -> None:
 async def incoming(exchange: Exchange) -> Incoming:
     """Read the body whole (aiohttp notices a client that left only then). Raises BodyTooLarge, InvalidRequest,
     RequestTooSlow."""
-    request, headers, query = exchange.http, exchange.http.headers, NO_QUERY
+    request, headers, query = exchange.http, exchange.http.headers, NOTHING
     if headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
@@ -264,5 +278,5 @@ async def incoming(exchange: Exchange) -> Incoming:
         query=query,
         headers=headers,
         body=body,
-        variables=request.match_info,
+        variables=request.match_info if exchange.has_places else NOTHING,
     )

@@ -35,6 +35,17 @@ class _HeadersWithFirstPiece(web.StreamResponse):
 class StreamedReply:
     """One response. Only its own task calls `write` and `end`; the ticker calls `beat`."""
 
+    __slots__ = (
+        "_heartbeat",
+        "_request",
+        "_response",
+        "_starting",
+        "_writes_chunks",
+        "ended",
+        "pending_since",
+        "wrote_at",
+    )
+
     def __init__(
         self, request: web.BaseRequest, headers: Iterable[tuple[str, str]], heartbeat: bytes, started_at: float
     ) -> None:

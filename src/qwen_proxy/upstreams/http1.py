@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         try:
             while not self.status and self._error is None:
-                await self._news()
+                await self.news()
         except BaseException:
             self.abort()
             raise
@@ -106,15 +106,25 @@ class Connection(asyncio.Protocol):
 
         Raises ReplyCut for a body that broke off, after all of it that came; or what `fail` was given.
         """
-        while True:
-            if not (self._pieces or self.is_complete or self._error or (self._decoder and self._decoder.has_more)):
-                await self._news()
+        while (data := self.take()) is None:
+            await self.news()
+        return data
+
+    def take(self) -> bytes | None:
+        """What `read` would return at once; None where it would wait for `news`. Raises as `read` does."""
+        while self._pieces or self.is_complete or self._error or (self._decoder and self._decoder.has_more):
             if data := self._take():
                 return data
             if self._error is not None:
                 raise self._error
             if self.at_end:
                 return b""
+        return None
+
+    def news(self) -> asyncio.Future[None]:
+        """Done as soon as something has come, be it the end. One waits at a time."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
 
     @property
     def at_end(self) -> bool:
@@ -247,10 +257,6 @@ class Connection(asyncio.Protocol):
         ours = ReplyCut() if self.status else UpstreamProtocolError("an answer that is not HTTP")
         ours.__cause__ = error
         self.fail(ours)
-
-    def _news(self) -> asyncio.Future[None]:
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        return waiter
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -82,11 +82,12 @@ class Stream:
         connection = self._connection
         if connection is None:
             return b""
-        self._waiting_since = self._monotonic()
-        try:
-            data = await connection.read()
-        finally:
-            self._waiting_since = math.inf
+        while (data := connection.take()) is None:
+            self._waiting_since = self._monotonic()
+            try:
+                await connection.news()
+            finally:
+                self._waiting_since = math.inf
         if connection.is_complete and connection.at_end:
             self.close()
         return data

@@ -79,6 +79,23 @@ class ReplyReader:
     errors. judge: what an error object means.
     """
 
+    __slots__ = (
+        "_calls",
+        "_cited",
+        "_finish",
+        "_frames",
+        "_has_spoken",
+        "_has_started",
+        "_has_thought",
+        "_judge",
+        "_logprobs",
+        "_model",
+        "_new_id",
+        "_usage",
+        "failure",
+        "is_over",
+    )
+
     def __init__(self, model: str, new_id: Callable[[], str], judge: Judge = classify) -> None:
         self._model = model
         self._judge = judge
