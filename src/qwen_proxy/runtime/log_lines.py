@@ -88,7 +88,7 @@ def json_line(record: logging.LogRecord, source: str, redact: Redact) -> str:
             line[name] = _HIDDEN
         else:
             line[name] = value if isinstance(value, _PLAIN) else _safe(str(value), redact)
-    if trace := _trace(record, redact):
+    if record.exc_info and (trace := _trace(record, redact)):
         line["trace"] = trace
     return msgspec.json.encode(line).decode() + "\n"
 
@@ -103,18 +103,22 @@ def text_line(record: logging.LogRecord, source: str, redact: Redact) -> str:
     if request_id := record.__dict__.get("request_id"):
         line += f" request_id={_quoted(request_id)}"
     for name, value in _fields(record).items():
-        if text := _HIDDEN if name in _NEVER_SHOWN else _text_value(value, redact):
-            line += f" {name}={text}"
-    line += "\n"
-    if trace := _trace(record, redact):
-        line += "".join(f"    {part}\n" for part in trace.splitlines())
-    return line
+        if value == "" or value is None:
+            continue
+        if name in _NEVER_SHOWN:
+            text = _HIDDEN
+        elif type(value) is str:  # nearly all are this or a number: no call more than it takes
+            text = (_worded_once if len(value) <= _SHORT_CHARS else _worded)(value, redact)
+        else:
+            text = value if type(value) is int else _text_value(value, redact)
+        line += f" {name}={text}"
+    if record.exc_info:
+        parts = _trace(record, redact).splitlines()
+        return line + "\n" + "".join(f"    {part}\n" for part in parts)
+    return line + "\n"
 
 
 def _text_value(value: object, redact: Redact) -> str:
-    """Empty for what is not worth its name."""
-    if value is None:
-        return ""
     if isinstance(value, float):
         return f"{value:.12g}"
     text = str(value)
