@@ -1,11 +1,13 @@
 """The attempt loop: what is tried again, with which account, and what is never tried again."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 from msgspec import Raw, structs
 
-from qwen_proxy.accounts.model import OutcomeKind
+from qwen_proxy.accounts.model import Credential, OutcomeKind
 from qwen_proxy.chat.events import (
     Batch,
     Finish,
@@ -393,6 +395,33 @@ async def test_a_field_that_an_upstream_is_handed_is_not_without_effect() -> Non
         chat = gateway(upstream, Desk("a"))
         asked, route = await chat.resolve(request)
         assert chat.without_effect(("topK", "options.seed", "speed", "user"), asked, route) == left
+
+
+async def test_a_prompt_is_counted_without_asking_for_its_reply() -> None:
+    upstream = scripted(GOOD)
+    chat = gateway(upstream, Desk("a"))
+    shorter, longer = await chat.count_prompt(question("hi")), await chat.count_prompt(question("hi there you"))
+    assert (longer - shorter, upstream.requests) == (2, [])
+
+
+async def test_what_an_upstream_makes_of_a_failure_as_it_closes_is_what_counts() -> None:
+    class Naming(ScriptedUpstream):
+        """Says only as its block ends what went wrong."""
+
+        @asynccontextmanager
+        async def open(
+            self, request: ChatRequest, model: Model, credential: Credential, deadline: float
+        ) -> AsyncGenerator[AsyncGenerator[Batch]]:
+            async with super().open(request, model, credential, deadline) as reads:
+                try:
+                    yield reads
+                except errors.ReplyCut as cut:
+                    raise errors.QuotaExhausted("told late") from cut
+
+    upstream, desk, trace = Naming([[START], errors.ReplyCut()], GOOD, models=[MODEL]), Desk("a", "b"), Trace("req_1")
+    assert (await ask(gateway(upstream, desk), question(), trace))[-1] == [USAGE, STOP]
+    assert desk.outcomes == [("a", OutcomeKind.OUT_OF_QUOTA), ("b", OutcomeKind.SUCCEEDED)]
+    assert (trace.failures, upstream.open_now, desk.held) == (["QuotaExhausted"], 0, 0)
 
 
 async def test_who_sends_an_image_in_a_result_is_warned_where_it_is_not_shown() -> None:

@@ -67,6 +67,25 @@ async def test_one_backend_alone_is_asked_as_its_list_grows_old() -> None:
             await led(names, "a")
 
 
+async def test_a_route_is_settled_once_it_was_found_until_a_list_is_due_or_new() -> None:
+    clock = FakeClock()
+    site = web(clock, "a")
+    async with router(site) as names:
+        mine = names.backends()
+        assert names.settled("a", mine) is None
+        route = await names.route("a", mine)
+        assert names.settled("a", mine) is route
+        assert names.settled("b", mine) is None
+        await clock.advance(61)
+        assert names.settled("a", mine) is None
+        site.models = [Model(id="b", display_name="b")]
+        with pytest.raises(ModelNotFound):
+            await names.route("a", mine)
+        assert names.settled("a", mine) is None
+        names.naming = Naming()
+        assert names.settled("b", mine) is None
+
+
 async def test_lists_that_were_never_tried_are_waited_for() -> None:
     clock = FakeClock()
     site, studio = web(clock, "a"), Shelf(clock, "studio", "a", "b")

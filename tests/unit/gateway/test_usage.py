@@ -115,6 +115,31 @@ async def test_what_waits_for_a_store_is_bounded(
     assert sum(counts.requests for counts in rows.values()) == recording.MOST_ROWS + 1
 
 
+async def test_what_comes_back_from_a_store_has_to_find_room_too(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+
+    class Busy(Away):
+        """As many others come as may wait, while it is asked."""
+
+        async def add_usage(self, counts: Mapping[UsageKey, UsageCounts]) -> None:
+            if self.is_away:
+                for number in range(recording.MOST_ROWS):
+                    note(recorder, f"k{number}")
+            await super().add_usage(counts)
+
+    store = Busy(clock)
+    recorder = UsageRecorder(store, clock)
+    store.is_away = True
+    note(recorder, "one more")
+    note(recorder, "k0")
+    await recorder.flush()
+    assert [record.__dict__["requests"] for record in caplog.records if "usage lost" in record.message] == [1]
+    store.is_away = False
+    await recorder.flush()
+    rows = await store.usage(0, clock.now() + 1)
+    assert sum(counts.requests for counts in rows.values()) == recording.MOST_ROWS + 1
+
+
 def row(starts_at: int = 0, key: str = "k1", account: str = "a", model: str = "m") -> UsageKey:
     return UsageKey(starts_at=starts_at, key=key, account=account, model=model, feature="chat")
 

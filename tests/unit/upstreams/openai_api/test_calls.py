@@ -47,6 +47,12 @@ def test_a_brace_inside_a_text_ends_nothing() -> None:
     assert not batch
 
 
+def test_what_is_no_call_goes_out_at_once_while_none_is_open() -> None:
+    calls, batch = stream(), Batch()
+    calls.put(TextDelta("x"), batch)
+    assert batch == [TextDelta("x")]
+
+
 def test_white_space_behind_a_call_is_nothing() -> None:
     calls, batch = stream(), Batch()
     calls.take([call(0, "{}", "f"), call(1, "{}", "g"), call(0, "\n")], batch)
