@@ -416,7 +416,7 @@ async def test_what_an_upstream_makes_of_a_failure_as_it_closes_is_what_counts()
                 try:
                     yield reads
                 except errors.ReplyCut as cut:
-                    raise errors.QuotaExhausted("told late") from cut
+                    raise errors.QuotaExhausted from cut
 
     upstream, desk, trace = Naming([[START], errors.ReplyCut()], GOOD, models=[MODEL]), Desk("a", "b"), Trace("req_1")
     assert (await ask(gateway(upstream, desk), question(), trace))[-1] == [USAGE, STOP]
