@@ -35,7 +35,6 @@ ENDPOINTS: Final = (
 )
 
 KEY_SHAPE: Final = re.compile(r"[\x21-\x7e]{1,512}")
-PURPOSE: Final = "key"  # of a key's digest
 ID_DIGITS: Final = 24
 HINT_CHARS: Final = 4
 LEAST_CHARS_FOR_A_HINT: Final = 16  # of a shorter key, four characters would be too much of it
@@ -167,7 +166,7 @@ class ClientKey(Struct, frozen=True):
 
 
 def key_digest(key: str, vault: Vault) -> str:
-    return vault.digest(key, PURPOSE)
+    return vault.digest(key, "key")
 
 
 def key_id(digest: str) -> str:
@@ -212,7 +211,7 @@ class Keys:
         """
         if not KEY_SHAPE.fullmatch(presented):
             return None
-        return self._by_digest.get(self._vault.digest(presented, PURPOSE))
+        return self._by_digest.get(key_digest(presented, self._vault))
 
     def get(self, id: str) -> ClientKey | None:
         digest = self._digests.get(id)

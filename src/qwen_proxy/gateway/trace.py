@@ -63,8 +63,6 @@ class Trace(Struct):
         Of replies that broke off, what had come is estimated, and so is the prompt, with `prompt_tokens`. Where nothing
         had come the prompt counts only if the client has left (has_left): an account was at work for it by then.
         """
-        if self.usage is not None and not self.partial_bytes:  # it came to its end: the usual case
-            return self.usage
         rest = self.unfinished_bytes
         if not rest and (self.usage is not None or not (has_left and self.account_id)):
             return self.usage

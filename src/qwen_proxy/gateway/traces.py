@@ -142,9 +142,8 @@ class TraceBook:
         return None
 
     async def flush(self) -> None:
-        left = len(
-            self._waiting
-        )  # no more: of many requests some come with each write, and would be written few by few
+        # No more than wait now: of many requests some come during each write, and would be written few by few.
+        left = len(self._waiting)
         try:
             while left > 0:
                 traces = tuple(islice(self._waiting.values(), min(left, AT_ONCE)))
